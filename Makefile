@@ -1,0 +1,49 @@
+# make demo | make test are all a newcomer needs; `make help` lists the rest.
+PYTHON  ?= $(shell command -v python3.11 || command -v python3)
+VENV    ?= .venv
+WEIGHTS ?= official
+BIN     := $(VENV)/bin
+LOCK    := deploy/requirements/lock.txt
+HANDLER := $(wildcard handler/*.py) handler/model-config.yaml
+
+.PHONY: help demo test setup mar run lint lock clean
+help:            ## this list
+	@grep -hE '^[a-z]+: *.*##' Makefile | sed 's/:.*##/ -/'
+
+demo: $(VENV)/.installed   ## set up, start both servers, load photographs and captions, ask; ONCE=1 stops after
+	$(BIN)/python handler/build_mar.py --weights auto
+	$(BIN)/python -m deploy.demo $(if $(ONCE),--once)
+
+test: $(VENV)/.installed lint   ## set up, then lint, types and all tests
+	$(BIN)/python -m pytest
+
+setup: $(VENV)/.installed   ## the virtual environment with every pinned package
+
+mar: $(VENV)/.installed   ## build model_store/clip.mar; WEIGHTS=official|untrained|auto|PATH
+	$(BIN)/python handler/build_mar.py --weights $(WEIGHTS)
+
+run: $(VENV)/.installed   ## TorchServe and the sidecar in one process group, until Ctrl-C
+	$(BIN)/python -m deploy.run
+
+lint: $(VENV)/.installed   ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# pip resolves torch first (its CUDA build brings libraries a CPU build does not have); the lock pins everything else,
+# and --no-deps keeps out the torchvision that rf-clip asks for.
+$(VENV)/.installed: $(LOCK)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint $(LOCK) torch
+	$(BIN)/python -m pip install --quiet --no-deps --requirement $(LOCK)
+	touch $@
+
+lock:            ## resolve deploy/requirements/*.in anew into the lock file
+	$(PYTHON) -m venv --clear $(VENV)-lock
+	grep -hvE '^(#|rf-clip)' deploy/requirements/*.in | $(VENV)-lock/bin/python -m pip install --requirement /dev/stdin
+	$(VENV)-lock/bin/python -m pip install --no-deps $$(grep -h '^rf-clip' deploy/requirements/*.in)
+	$(VENV)-lock/bin/python -m pip freeze | sed 's/+cpu$$//' > $(LOCK)
+	rm -r $(VENV)-lock
+
+clean:           ## everything that was made here, but not the data
+	rm -rf $(VENV) run model_store/clip.mar .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""What starts the product: both servers in one process group, and the demo."""

@@ -1,0 +1,173 @@
+"""What the archive is made of, and what can go wrong with it. Pure: no HTTP, no Faiss, no SQLite."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+DIMENSION = 512
+MAX_ID_LENGTH = 256
+MAX_K = 1000
+
+ContentType = Literal["text", "image"]
+CONTENT_TYPES: tuple[ContentType, ...] = get_args(ContentType)
+Target = Literal["any", "text", "image", "each"]
+TARGETS: tuple[Target, ...] = get_args(Target)
+Vector = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """A (512,) float32 vector of unit length, the model it is of, and whether the text was cut for it."""
+
+    vector: Vector
+    fingerprint: str
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """One entry of the archive under its caller-given id; `sha256` is of the bytes, `created` in Unix seconds."""
+
+    id: str
+    type: ContentType
+    user: str | None
+    sha256: bytes
+    created: float
+    embedding: Embedding = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One answer of a search; `score` is the cosine similarity to the query."""
+
+    id: str
+    type: ContentType
+    user: str | None
+    score: float
+
+
+def digest(data: bytes) -> bytes:
+    """The 32-byte SHA-256 that tells whether two contents are the same bytes."""
+    return hashlib.sha256(data).digest()
+
+
+def ranked(hits: list[Hit], k: int) -> list[Hit]:
+    """The k best hits, highest score first; equal scores in the order of their ids, so that answers are stable."""
+    return sorted(hits, key=lambda hit: (-hit.score, hit.id))[:k]
+
+
+class ContentError(Exception):
+    """A request that ends without its result. `code` is stable for machines, the message is for the caller.
+
+    ContentError
+    ├── InvalidInput          the caller's parameter or content is wrong
+    │   ├── TooLarge          ... too big to be taken
+    │   └── Unsupported       ... not a kind of file we read
+    ├── NotFound              no content has this id
+    └── Unavailable           the same call may succeed later, after `retry_after_s`
+        ├── NotReady          the index is still being built
+        ├── Overloaded        more is waiting than we promise to hold
+        ├── EmbedderUnavailable   TorchServe does not answer
+        ├── StorageUnavailable    the disk does not take the write
+        └── ModelMismatch     the served model is not the one the stored vectors are of
+    """
+
+    code = "error"
+
+    def __init__(self, message: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code or self.code
+
+
+class InvalidInput(ContentError):
+    code = "invalid_input"
+
+
+class TooLarge(InvalidInput):
+    code = "too_large"
+
+
+class Unsupported(InvalidInput):
+    code = "unsupported"
+
+
+class NotFound(ContentError):
+    code = "not_found"
+
+
+class Unavailable(ContentError):
+    code = "unavailable"
+    retry_after_s = 5
+
+
+class NotReady(Unavailable):
+    code = "not_ready"
+    retry_after_s = 1
+
+
+class Overloaded(Unavailable):
+    code = "overloaded"
+    retry_after_s = 1
+
+
+class EmbedderUnavailable(Unavailable):
+    code = "embedder_unavailable"
+
+
+class StorageUnavailable(Unavailable):
+    code = "storage_unavailable"
+    retry_after_s = 30
+
+
+class ModelMismatch(Unavailable):
+    code = "model_mismatch"
+    retry_after_s = 60
+
+    def __init__(self, stored: str, served: str) -> None:
+        super().__init__(
+            f"the stored vectors are of the model {stored}, but TorchServe serves {served}, and vectors of two models"
+            " cannot be compared. Serve the archive of the stored model again, or point DATA_DIR to an empty folder"
+            " and add the contents anew"
+        )
+
+
+def check_id(value: str | None, name: str = "id") -> str:
+    """A caller-given id or user: 1-256 printable characters. Raises InvalidInput."""
+    if not value:
+        raise InvalidInput(f"{name} is missing: 1 to {MAX_ID_LENGTH} printable characters", f"invalid_{name}")
+    if len(value) > MAX_ID_LENGTH or not value.isprintable():
+        reason = f"{name} must be 1 to {MAX_ID_LENGTH} printable characters, without line breaks or control characters"
+        raise InvalidInput(reason, f"invalid_{name}")
+    if value in (".", ".."):
+        raise InvalidInput(f"{name} may not be '.' or '..': no URL path can name it", f"invalid_{name}")
+    return value
+
+
+def check_type(value: str | None) -> ContentType:
+    """`text` or `image`. Raises InvalidInput."""
+    for content_type in CONTENT_TYPES:
+        if value == content_type:
+            return content_type
+    raise InvalidInput("type must be text or image", "invalid_type")
+
+
+def check_target(value: str | None) -> Target:
+    """What to search, `any` when not said. Raises InvalidInput."""
+    for target in TARGETS:
+        if (value or "any") == target:
+            return target
+    raise InvalidInput(f"target must be one of {', '.join(TARGETS)}", "invalid_target")
+
+
+def check_k(value: str | None) -> int:
+    """How many results, 10 when not said. Raises InvalidInput."""
+    if value is None:
+        return 10
+    if value.isascii() and value.isdigit() and len(value) <= 5 and 1 <= int(value) <= MAX_K:
+        return int(value)
+    raise InvalidInput(f"k must be a whole number from 1 to {MAX_K}", "invalid_k")

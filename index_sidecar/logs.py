@@ -1,0 +1,41 @@
+"""Log lines: one event a line, for a person (text) or for a machine (json)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+
+_FIELDS = ("method", "path", "status", "ms", "request_id")
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **_fields(record),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+class _Text(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        # A path may hold whatever a caller wrote: quoted, it cannot end a line and begin another.
+        extra = "".join(f" {name}={json.dumps(value)}" for name, value in _fields(record).items())
+        return super().format(record) + extra
+
+
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    return {name: getattr(record, name) for name in _FIELDS if hasattr(record, name)}
+
+
+def set_up(log_format: str) -> None:
+    """Send all logs to standard error in the given format."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Json() if log_format == "json" else _Text("%(asctime)s %(levelname)-7s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

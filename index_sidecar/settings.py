@@ -1,0 +1,92 @@
+"""The sidecar's settings: the only reader of the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+_T = TypeVar("_T")
+
+
+class SettingsError(Exception):
+    """One line for every setting that is wrong."""
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def read(value: str) -> int:
+        if not (value.isascii() and value.isdigit() and low <= int(value) <= high):
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return int(value)
+
+    return read
+
+
+def _url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be a URL like http://127.0.0.1:8080")
+    return value
+
+
+def _log_format(value: str) -> str:
+    if value not in ("text", "json"):
+        raise ValueError("must be text or json")
+    return value
+
+
+def _text(value: str) -> str:
+    if not value:
+        raise ValueError("must not be empty")
+    return value
+
+
+def _setting(default: _T, read: Callable[[str], _T], help_: str) -> _T:
+    field_: _T = field(default=default, metadata={"read": read, "help": help_})
+    return field_
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every field is read from the environment variable of the same name in capitals."""
+
+    host: str = _setting("127.0.0.1", _text, "address to listen on; 0.0.0.0 for all")
+    port: int = _setting(8090, _whole(0, 65535), "port to listen on; 0 for a free one")
+    data_dir: Path = _setting(Path("data"), Path, "folder of contents.sqlite, the durable truth")
+    torchserve_url: str = _setting("http://127.0.0.1:8080", _url, "TorchServe's inference address")
+    torchserve_key_file: Path = _setting(
+        Path("run/torchserve/key_file.json"), Path, "the key_file.json TorchServe writes when it starts"
+    )
+    torchserve_timeout_s: int = _setting(30, _whole(1, 600), "longest wait for one vector; then 503")
+    torchserve_connections: int = _setting(64, _whole(1, 1024), "requests to TorchServe at the same time")
+    max_text_bytes: int = _setting(64 * 1024, _whole(1, 1 << 20), "largest text; then 413")
+    max_image_bytes: int = _setting(32 * 1024 * 1024, _whole(1, 1 << 30), "largest image file; then 413")
+    max_inflight_bytes: int = _setting(512 * 1024 * 1024, _whole(1 << 20, 1 << 36), "bodies held at once; then 503")
+    body_timeout_s: int = _setting(60, _whole(1, 3600), "longest wait for a request's body; then 408")
+    log_format: str = _setting("text", _log_format, "text for people, json for machines")
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
+        """Read and check all settings. Raises SettingsError that names every mistake at once."""
+        values: dict[str, Any] = {}
+        mistakes = []
+        for setting in fields(cls):
+            name = setting.name.upper()
+            if name in environment:
+                try:
+                    values[setting.name] = setting.metadata["read"](environment[name])
+                except ValueError as error:
+                    mistakes.append(f"{name}={environment[name]!r} {error}")
+        if mistakes:
+            raise SettingsError("\n".join(mistakes))
+        return cls(**values)
+
+    @classmethod
+    def help(cls) -> str:
+        """One line a setting: name, default, meaning."""
+        return "\n".join(
+            f"  {setting.name.upper():<24} {setting.metadata['help']} (default: {setting.default})"
+            for setting in fields(cls)
+        )
