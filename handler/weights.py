@@ -91,7 +91,7 @@ def untrained(cache: Path) -> Weights:
         return Weights(cached, _UNTRAINED_SHA256, "untrained")
     tensors: Tensors = {}
     for name, shape, dtype in _layout():
-        if name.endswith(".bias") or name.endswith("in_proj_bias"):
+        if name.endswith((".bias", "in_proj_bias")):
             tensors[name] = torch.zeros(shape, dtype=dtype)
         elif ".ln_" in f".{name}":
             tensors[name] = torch.ones(shape, dtype=dtype)
