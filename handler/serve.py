@@ -39,6 +39,7 @@ def command(config: Path, model_store: Path, temporary: Path) -> list[str]:
     vmargs = [line.partition("=")[2] for line in config.read_text().splitlines() if line.startswith("vmargs=")]
     return [
         str(java()),
+        f"-Dlog4j.configurationFile={Path(__file__).resolve().with_name('log4j2.xml')}",
         *" ".join(vmargs).split(),
         f"-Dmodel_server_home={home}",
         f"-Djava.io.tmpdir={temporary}",

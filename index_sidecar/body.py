@@ -8,11 +8,14 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from .content import InvalidInput, Overloaded, TooLarge
 
 _CHUNK_BYTES = 1 << 16
 _MULTIPART_FRAME_BYTES = 4096
+# What aiohttp raises for bytes that are not what their headers say.
+_BROKEN = (ValueError, AssertionError, RuntimeError, HttpProcessingError, web.RequestPayloadError)
 
 
 class Bodies:
@@ -33,7 +36,9 @@ class Bodies:
         announced = request.content_length
         if announced is not None and announced > limit + (_MULTIPART_FRAME_BYTES if multipart else 0):
             raise _too_large(limit)
-        size = limit if announced is None else min(announced, limit)
+        # Of a compressed body the length says nothing of what it becomes.
+        compressed = "Content-Encoding" in request.headers
+        size = limit if announced is None or compressed else min(announced, limit)
         if size > self._free:
             raise Overloaded("too many contents are being received at once; try again shortly")
         self._free -= size
@@ -43,6 +48,8 @@ class Bodies:
                     body = await (_multipart(request, limit) if multipart else _raw(request.content, limit))
             except TimeoutError:
                 raise InvalidInput(f"the body did not arrive within {self._timeout_s:g} s", "body_timeout") from None
+            except _BROKEN as error:
+                raise InvalidInput("the body is no valid form, or not compressed as it says", "invalid_body") from error
             yield body
         finally:
             self._free += size
@@ -62,15 +69,14 @@ async def _raw(stream: aiohttp.StreamReader, limit: int) -> bytes:
 
 
 async def _multipart(request: web.Request, limit: int) -> bytes:
-    try:
-        part = await (await request.multipart()).next()
-        if not isinstance(part, aiohttp.BodyPartReader):
-            raise InvalidInput("the form has no file field: send the content as its first field", "invalid_body")
-        body = bytearray()
-        while chunk := await part.read_chunk(_CHUNK_BYTES):
-            body += chunk
-            if len(body) > limit:
-                raise _too_large(limit)
-        return bytes(body)
-    except (ValueError, AssertionError) as error:
-        raise InvalidInput("the multipart form is broken", "invalid_body") from error
+    form = await request.multipart()
+    part = await form.next()
+    if not isinstance(part, aiohttp.BodyPartReader):
+        raise InvalidInput("the form has no file field: send the content as its first field", "invalid_body")
+    body = bytearray()
+    while chunk := await part.read_chunk(_CHUNK_BYTES):
+        body += chunk
+        if len(body) > limit:
+            raise _too_large(limit)
+    await form.next()  # fails where no boundary follows: then the field was cut off
+    return bytes(body)

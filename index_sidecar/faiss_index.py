@@ -52,15 +52,16 @@ class FaissIndex:
         return len(self._shelves[content_type].ids)
 
     async def upsert(self, contents: Sequence[Content]) -> None:
-        """Put contents in, each replacing what its id held before, also of the other type."""
+        """Put contents in, each replacing what its id held before, also of the other type and earlier in `contents`."""
 
         def upsert() -> None:
-            for content in contents:
+            latest = {content.id: content for content in contents}.values()
+            for content in latest:
                 for content_type, shelf in self._shelves.items():
                     if content_type != content.type:
                         shelf.delete(content.id)
             for content_type, shelf in self._shelves.items():
-                shelf.upsert([content for content in contents if content.type == content_type])
+                shelf.upsert([content for content in latest if content.type == content_type])
 
         await self._in_thread(upsert)
 
@@ -141,23 +142,23 @@ class _Shelf:
         return self._number_of[user]
 
     def upsert(self, contents: Sequence[Content]) -> None:
-        """Append the new ones, overwrite the others in place."""
-        new: dict[str, Content] = {}
+        """Append the new ones, overwrite the others in place; no id comes twice."""
+        new: list[Content] = []
         for content in contents:
             if content.id in self._row_of:
                 row = self._row_of[content.id]
                 self._vectors()[row] = content.embedding.vector
                 self._set_owner(row, self._owner(content.user))
             else:
-                new[content.id] = content
+                new.append(content)
         if not new:
             return
         first = len(self.ids)
         while first + len(new) > len(self._owners):
             self._owners = np.concatenate([self._owners, np.empty_like(self._owners)])
         self._owners[first : first + len(new)] = _NOBODY
-        self._index.add(np.stack([content.embedding.vector for content in new.values()]))
-        for row, content in enumerate(new.values(), start=first):
+        self._index.add(np.stack([content.embedding.vector for content in new]))
+        for row, content in enumerate(new, start=first):
             self.ids.append(content.id)
             self._row_of[content.id] = row
             self._set_owner(row, self._owner(content.user))
@@ -186,34 +187,43 @@ class _Shelf:
         self._index.ntotal = last
 
     def search(self, queries: Sequence[_Query]) -> list[list[Hit]]:
-        """All queries in one pass; those whose user owns too much of the top are asked again without his rows."""
+        """All queries in one pass; those it did not settle are asked again alone."""
         rows = len(self.ids)
         if rows == 0:
             return [[] for _ in queries]
-        # A selector inside the search would forgo the matrix product, so more is fetched and the user's rows dropped.
-        fetch = max(min(rows, query.k + min(self._owned_by(query.without_user), query.k)) for query in queries)
-        scores, found = self._index.search(np.stack([query.vector for query in queries]), fetch)
-        answers = []
-        for query, query_scores, query_rows in zip(queries, scores, found, strict=True):
-            owned = self._owned_by(query.without_user)
-            if owned:
-                keep = self._owners[query_rows] != self._number_of[query.without_user or ""]
-                query_scores, query_rows = query_scores[keep], query_rows[keep]
-                if len(query_rows) < min(query.k, rows - owned):
-                    query_scores, query_rows = self._search_without(query, min(query.k, rows - owned))
-            answers.append(ranked(self._hits(query_scores, query_rows), query.k))
-        return answers
+        # A selector inside the search would forgo the matrix product, so more is fetched and the user's rows dropped;
+        # one more than k shows whether k cuts through equal scores.
+        fetch = max(1 + query.k + min(self._owned_by(query.without_user), query.k) for query in queries)
+        scores, found = self._index.search(np.stack([query.vector for query in queries]), min(rows, fetch))
+        return [self._settle(*each) for each in zip(queries, scores, found, strict=True)]
+
+    def _settle(self, query: _Query, scores: npt.NDArray[np.float32], found: npt.NDArray[np.int64]) -> list[Hit]:
+        """The best rows there are, best first -> the k best that are not the user's, ties by id."""
+        owned = self._owned_by(query.without_user)
+        available = len(self.ids) - owned
+        if owned:
+            others = self._owners[found] != self._number_of[query.without_user or ""]
+            scores, found = scores[others], found[others]
+        if len(found) < available and (len(found) <= query.k or scores[query.k - 1] == scores[-1]):
+            scores, found = self._ask_alone(query, min(query.k, available), owned > 0)
+        return ranked(self._hits(scores, found), query.k)
+
+    def _ask_alone(self, query: _Query, k: int, select: bool) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """The k best rows of others and all that score like the last of them, in no order: two passes."""
+        parameters = None
+        if select:
+            others = self._owners[: len(self.ids)] != self._number_of[query.without_user or ""]
+            bitmap = np.packbits(others, bitorder="little")
+            parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bitmap))
+        vector = query.vector.reshape(1, -1)
+        best, _ = self._index.search(vector, k, params=parameters)
+        radius = float(np.nextafter(best[0, -1], np.float32(-2)))  # what is found is above it
+        _, scores, found = self._index.range_search(vector, radius, params=parameters)
+        return scores, found
 
     def _owned_by(self, user: str | None) -> int:
         number = self._number_of.get(user) if user is not None else None
         return 0 if number is None else self._owned[number]
-
-    def _search_without(self, query: _Query, k: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        others = self._owners[: len(self.ids)] != self._number_of[query.without_user or ""]
-        bitmap = np.packbits(others, bitorder="little")
-        parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bitmap))
-        scores, found = self._index.search(query.vector.reshape(1, -1), k, params=parameters)
-        return scores[0], found[0]
 
     def _hits(self, scores: npt.NDArray[np.float32], rows: npt.NDArray[np.int64]) -> list[Hit]:
         hits = []

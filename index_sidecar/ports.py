@@ -25,7 +25,7 @@ class VectorIndex(Protocol):
     """Vectors by content id, searched by cosine similarity. Calls take effect in the order they are made."""
 
     async def upsert(self, contents: Sequence[Content]) -> None:
-        """Put contents in, each replacing what its id held before, also of the other type."""
+        """Put contents in, each replacing what its id held before, also of the other type and earlier in `contents`."""
 
     async def delete(self, content_id: str) -> None:
         """Take a content out; nothing happens when it is not there."""

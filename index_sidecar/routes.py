@@ -50,6 +50,8 @@ _STATUSES: dict[type[ContentError], int] = {
     Unavailable: 503,
 }
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+# Without a pattern of its own, aiohttp takes no braces here.
+_CONTENT = "/contents/{id:[^/]+}"
 _SAFE_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -61,8 +63,8 @@ def add_routes(app: web.Application) -> None:
         [
             web.post("/add_content", add_content),
             web.post("/retrieve", retrieve),
-            web.get("/contents/{id}", get_content),
-            web.delete("/contents/{id}", delete_content),
+            web.get(_CONTENT, get_content),
+            web.delete(_CONTENT, delete_content),
             web.post("/mv_retrieval/v0.1/add_content", add_content),
             web.post("/mv_retrieval/v0.1/retrieve_contents", retrieve_contents),
             web.post("/mv_retrieval/v0.1/recommend_contents", recommend_contents),

@@ -25,8 +25,12 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
 
 
 def _url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port or an IPv6 address that is none
+        usable = False
+    if not usable:
         raise ValueError("must be a URL like http://127.0.0.1:8080")
     return value
 
@@ -43,6 +47,10 @@ def _text(value: str) -> str:
     return value
 
 
+def _path(value: str) -> Path:
+    return Path(_text(value))  # an empty one would silently be the working folder
+
+
 def _setting(default: _T, read: Callable[[str], _T], help_: str) -> _T:
     field_: _T = field(default=default, metadata={"read": read, "help": help_})
     return field_
@@ -54,10 +62,10 @@ class Settings:
 
     host: str = _setting("127.0.0.1", _text, "address to listen on; 0.0.0.0 for all")
     port: int = _setting(8090, _whole(0, 65535), "port to listen on; 0 for a free one")
-    data_dir: Path = _setting(Path("data"), Path, "folder of contents.sqlite, the durable truth")
+    data_dir: Path = _setting(Path("data"), _path, "folder of contents.sqlite, the durable truth")
     torchserve_url: str = _setting("http://127.0.0.1:8080", _url, "TorchServe's inference address")
     torchserve_key_file: Path = _setting(
-        Path("run/torchserve/key_file.json"), Path, "the key_file.json TorchServe writes when it starts"
+        Path("run/torchserve/key_file.json"), _path, "the key_file.json TorchServe writes when it starts"
     )
     torchserve_timeout_s: int = _setting(30, _whole(1, 600), "longest wait for one vector; then 503")
     torchserve_connections: int = _setting(64, _whole(1, 1024), "requests to TorchServe at the same time")

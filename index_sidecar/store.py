@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import sqlite3
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,8 @@ from typing import Any
 import numpy as np
 
 from .content import Content, Embedding, ModelMismatch, StorageUnavailable
+
+logger = logging.getLogger(__name__)
 
 _SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -57,10 +60,14 @@ class Store:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = _lock_folder(path.parent)
+        try:
+            self._write_connection = _connect(path)
+            self._read_connection = _connect(path)
+        except BaseException:
+            self._lock.close()
+            raise
         self._writer = ThreadPoolExecutor(1, "store-writer")
         self._reader = ThreadPoolExecutor(1, "store-reader")
-        self._write_connection = _connect(path)
-        self._read_connection = _connect(path)
         self._waiting: list[tuple[list[_Statement], asyncio.Future[int]]] = []
         self._flush_task: asyncio.Task[None] | None = None
         self.fingerprint = self._read_fingerprint()
@@ -145,8 +152,9 @@ class Store:
             work = [statements for statements, _ in batch]
             try:
                 changed = await asyncio.get_running_loop().run_in_executor(self._writer, self._commit, work)
-            except sqlite3.Error as error:
-                # The reason is the operator's business (it is logged); the caller can only come back later.
+            except Exception as error:
+                # The reason is the operator's business; the caller can only come back later.
+                logger.exception("%d writes could not be committed", len(batch))
                 failure = StorageUnavailable("the content could not be stored; try again later")
                 failure.__cause__ = error
                 for _, done in batch:
@@ -175,22 +183,31 @@ def _content(row: tuple[Any, ...]) -> Content:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    """A connection to the store's file, which is made when it is not there. Raises StoreError."""
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
+    """A connection to the store's file, made when it is not there. Raises StoreError, having changed nothing."""
+    advice = "restore it, or set another DATA_DIR"
+    try:
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
+    except sqlite3.Error as error:
+        raise StoreError(f"{path} cannot be opened as a store ({error}): {advice}") from error
     try:
         connection.execute("PRAGMA page_size = 16384")  # a row with its vector fills 15 % of it, not 60 % of 4 KB
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if version not in (0, _SCHEMA_VERSION):
+            raise StoreError(f"{path} has schema version {version}, this program knows {_SCHEMA_VERSION}: update it")
+        if version == 0 and tables:
+            raise StoreError(f"{path} is a database of another program: {advice}")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA secure_delete = ON")
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version == 0:
             connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
-        elif version != _SCHEMA_VERSION:
-            raise StoreError(f"{path} has schema version {version}, this program knows {_SCHEMA_VERSION}: update it")
-    except sqlite3.DatabaseError as error:
-        raise StoreError(
-            f"{path} cannot be opened as a store ({error}): restore it, or set another DATA_DIR"
-        ) from error
+    except sqlite3.Error as error:
+        connection.close()
+        raise StoreError(f"{path} cannot be opened as a store ({error}): {advice}") from error
+    except StoreError:
+        connection.close()
+        raise
     return connection
 
 

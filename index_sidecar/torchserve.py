@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import io
 import json
 import logging
 from pathlib import Path
@@ -39,11 +42,12 @@ class TorchServeEmbedder:
         self._key_file = key_file
         self._token: str | None = None
         self.answers = False  # whether the last call got an answer of the model
+        self._timeout_s = timeout_s
         self._session = aiohttp.ClientSession(
             # Requests beyond the pool wait here for their turn, within their timeout, instead of filling
             # TorchServe's queue, which answers 503 when it is full.
             connector=aiohttp.TCPConnector(limit=connections),
-            timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=2),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=2),
         )
 
     async def close(self) -> None:
@@ -52,25 +56,27 @@ class TorchServeEmbedder:
 
     async def embed(self, data: bytes, content_type: ContentType, request_id: str) -> Embedding:
         """The unit vector of one text (UTF-8) or image file. Raises InvalidInput, Overloaded, EmbedderUnavailable."""
-        for _ in range(_TRIES):
-            try:
-                embedding = await self._request(data, content_type, request_id)
-            except _TryAgain:
-                continue
-            except (InvalidInput, Overloaded):
-                self.answers = True
-                raise
-            except (aiohttp.ClientError, TimeoutError) as error:
-                if self.answers:
-                    logger.warning("TorchServe does not answer any more: %s", error or type(error).__name__)
-                self.answers = False
-                raise EmbedderUnavailable(_UNAVAILABLE) from error
-            except EmbedderUnavailable:
-                self.answers = False
-                raise
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                embedding = await self._request_again(data, content_type, request_id)
+        except (InvalidInput, Overloaded):
             self.answers = True
-            return embedding
-        self.answers = False
+            raise
+        except (aiohttp.ClientError, TimeoutError) as error:
+            if self.answers:
+                logger.warning("TorchServe does not answer any more: %s", error or type(error).__name__)
+            self.answers = False
+            raise EmbedderUnavailable(_UNAVAILABLE) from error
+        except EmbedderUnavailable:
+            self.answers = False
+            raise
+        self.answers = True
+        return embedding
+
+    async def _request_again(self, data: bytes, content_type: ContentType, request_id: str) -> Embedding:
+        for _ in range(_TRIES):
+            with contextlib.suppress(_TryAgain):
+                return await self._request(data, content_type, request_id)
         raise EmbedderUnavailable(_UNAVAILABLE)
 
     async def _request(self, data: bytes, content_type: ContentType, request_id: str) -> Embedding:
@@ -85,7 +91,7 @@ class TorchServeEmbedder:
         }
         try:
             async with self._session.post(
-                self._url, params={"type": content_type}, data=data, headers=headers
+                self._url, params={"type": content_type}, data=io.BytesIO(data), headers=headers
             ) as response:
                 body = await response.read()
                 status, answer = response.status, response.headers

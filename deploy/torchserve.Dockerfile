@@ -1,0 +1,36 @@
+# TorchServe, its Java and what clip.mar needs; the archive itself is mounted. Build it from the repository's root:
+#   docker build --file deploy/torchserve.Dockerfile --tag clip-torchserve .
+#
+# TORCH is the PyTorch to install: a build of the version in lock.txt. `torch` takes the package index's own, on x86-64
+# the CUDA build: it runs without a GPU as well, but makes an image of several GB. For the CPU build name it, and the
+# index that PyTorch's installation page gives for it, VERSION being as in lock.txt:
+#   --build-arg TORCH=torch==VERSION+cpu --build-arg PIP_EXTRA="--extra-index-url URL"
+# PIP_EXTRA is handed to every pip install: here belongs a mirror of the package index, too.
+ARG PYTHON_IMAGE=python:3.11-slim
+FROM ${PYTHON_IMAGE}
+ARG TORCH=torch
+ARG PIP_EXTRA=""
+
+WORKDIR /srv
+COPY deploy/requirements/torchserve.in deploy/requirements/lock.txt requirements/
+# As in the Makefile: torch by itself, and rf-clip without the torchvision it asks for.
+RUN cd requirements \
+    && pip="python -m pip install --no-cache-dir --disable-pip-version-check --root-user-action=ignore ${PIP_EXTRA}" \
+    && $pip --constraint lock.txt "${TORCH}" \
+    && grep -vE '^(#|torch==|rf-clip)' torchserve.in > rest.in \
+    && $pip --constraint lock.txt --requirement rest.in \
+    && $pip --no-deps "$(grep '^rf-clip' torchserve.in)"
+
+# The sidecar's container has the same user: it reads the key file, which only its owner may. A named volume takes its
+# first owner from the folder it covers.
+RUN useradd --uid 10001 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin clip \
+    && install --directory --owner clip --group clip --mode 0700 /state
+COPY config.properties ./
+COPY handler/ handler/
+COPY deploy/predicts.py deploy/
+
+ENV HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+USER 10001:10001
+EXPOSE 8080
+# serve.py becomes TorchServe: the container's first process is the server, and gets its signals.
+CMD ["python", "handler/serve.py", "--state", "/state", "--model-store", "/model_store"]

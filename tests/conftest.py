@@ -1,0 +1,67 @@
+"""Fixtures of the sidecar's tests, and what lets pytest run `async def` tests."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from index_sidecar.settings import Settings
+
+from .fake_torchserve import FakeTorchServe
+from .sidecar import Sidecar, running
+
+pytest_plugins = ["tests.real_servers"]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run an `async def` test on the loop its fixtures live on, or on a new one when it has no such fixture."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments = inspect.signature(pyfuncitem.obj).parameters
+    test = pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in arguments})
+    runner = pyfuncitem.funcargs.get("runner")
+    if isinstance(runner, asyncio.Runner):
+        runner.run(test)
+    else:
+        asyncio.run(test)
+    return True
+
+
+@pytest.fixture
+def runner() -> Iterator[asyncio.Runner]:
+    """The event loop that a test shares with the servers its fixtures started."""
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@pytest.fixture
+def fake(runner: asyncio.Runner, tmp_path: Path) -> Iterator[FakeTorchServe]:
+    """A fake TorchServe that listens."""
+    fake = FakeTorchServe(tmp_path / "key_file.json")
+    runner.run(fake.start())
+    yield fake
+    runner.run(fake.stop())
+
+
+@pytest.fixture
+def settings(fake: FakeTorchServe, tmp_path: Path) -> Settings:
+    """Settings of a sidecar in front of `fake`, with an empty archive."""
+    return Settings(
+        data_dir=tmp_path / "data",
+        torchserve_url=fake.url,
+        torchserve_key_file=fake.key_file,
+        torchserve_timeout_s=2,
+    )
+
+
+@pytest.fixture
+def sidecar(runner: asyncio.Runner, settings: Settings) -> Iterator[Sidecar]:
+    """A ready sidecar on a real port."""
+    context = running(settings)
+    yield runner.run(context.__aenter__())
+    runner.run(context.__aexit__(None, None, None))

@@ -1,0 +1,211 @@
+"""Fixtures with nothing faked: the archive, TorchServe serving it, the oracle on the same weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from .openai_clip import OpenAIClip
+
+ROOT = Path(__file__).parent.parent
+
+
+def free_ports(count: int) -> list[int]:
+    """Loopback ports nobody listens on at the moment."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+@dataclass
+class Reply:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class TorchServe:
+    """A real TorchServe on ports and folders of its own, started as the product starts it."""
+
+    model_store: Path
+    state: Path
+    extra_environment: dict[str, str] = field(default_factory=dict)
+    ports: list[int] = field(default_factory=lambda: free_ports(5))
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.ports[0]}"
+
+    @property
+    def management_url(self) -> str:
+        return f"http://127.0.0.1:{self.ports[1]}"
+
+    @property
+    def key_file(self) -> Path:
+        return self.state / "key_file.json"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        inference, management, metrics, grpc_inference, grpc_management = self.ports
+        return {
+            **os.environ,
+            "TS_INFERENCE_ADDRESS": f"http://127.0.0.1:{inference}",
+            "TS_MANAGEMENT_ADDRESS": f"http://127.0.0.1:{management}",
+            "TS_METRICS_ADDRESS": f"http://127.0.0.1:{metrics}",
+            "TS_GRPC_INFERENCE_PORT": str(grpc_inference),
+            "TS_GRPC_MANAGEMENT_PORT": str(grpc_management),
+            **self.extra_environment,
+        }
+
+    def start(self) -> None:
+        self.state.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, str(ROOT / "handler" / "serve.py"), "--config", str(ROOT / "config.properties")]
+        command += ["--model-store", str(self.model_store), "--state", str(self.state)]
+        with (self.state / "output.log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self.environment)
+
+    def wait(self, seconds: float = 60) -> None:
+        """Until the model answers a prediction."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            assert self.process is not None
+            assert self.process.poll() is None, (self.state / "output.log").read_text()[-2000:]
+            if self.key_file.exists() and self.predict(b"ready?", "text").status == 200:
+                return
+            time.sleep(0.2)
+        raise AssertionError(f"TorchServe did not start: {(self.state / 'output.log').read_text()[-2000:]}")
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        if self.process is not None:
+            self.process.send_signal(number)
+            self.process.wait(30)
+            self.process = None
+
+    def worker_pid(self) -> int:
+        described = json.loads(self.manage("GET", "/models/clip").body)
+        return int(described[0]["workers"][0]["pid"])
+
+    def key(self, kind: str) -> str:
+        return str(json.loads(self.key_file.read_text())[kind]["key"])
+
+    def predict(self, data: bytes, content_type: str | None, accept: str = "*/*", path: str = "") -> Reply:
+        headers = {"Authorization": f"Bearer {self.key('inference')}", "Content-Type": "application/octet-stream"}
+        headers |= {"Accept": accept} | ({"X-CLIP-Type": content_type} if content_type else {})
+        return http("POST", self.url + (path or f"/predictions/clip?type={content_type}"), data, headers)
+
+    def manage(self, method: str, path: str) -> Reply:
+        return http(method, self.management_url + path, None, {"Authorization": f"Bearer {self.key('management')}"})
+
+
+def http(method: str, url: str, data: bytes | None, headers: dict[str, str]) -> Reply:
+    """One request by urllib; status 0 when nobody answers."""
+    request = urllib.request.Request(url, data, headers, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return Reply(response.status, {k.lower(): v for k, v in response.headers.items()}, response.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return Reply(error.code, {k.lower(): v for k, v in error.headers.items()}, error.read())
+    except (urllib.error.URLError, ConnectionError):
+        return Reply(0, {}, b"")
+
+
+@dataclass
+class Sidecar:
+    """A real sidecar process in front of a TorchServe."""
+
+    torchserve: TorchServe
+    data_dir: Path
+    port: int = field(default_factory=lambda: free_ports(1)[0])
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "PORT": str(self.port),
+            "DATA_DIR": str(self.data_dir),
+            "TORCHSERVE_URL": self.torchserve.url,
+            "TORCHSERVE_KEY_FILE": str(self.torchserve.key_file),
+        }
+
+    def start(self) -> None:
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        with (self.data_dir / "output.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "index_sidecar"], stdout=log, stderr=log, env=self.environment, cwd=ROOT
+            )
+        deadline = time.monotonic() + 30
+        while http("GET", f"{self.url}/ready", None, {}).status != 200:
+            assert self.process.poll() is None, (self.data_dir / "output.log").read_text()[-2000:]
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        if self.process is not None:
+            self.process.send_signal(number)
+            self.process.wait(30)
+            self.process = None
+
+    def post(self, path: str, data: bytes) -> Reply:
+        return http("POST", self.url + path, data, {})
+
+
+@pytest.fixture(scope="session")
+def clip_mar(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """model_store/clip.mar with untrained weights, built by the command of the README."""
+    folder = tmp_path_factory.mktemp("mar")
+    command = [sys.executable, str(ROOT / "handler" / "build_mar.py"), "--weights", "untrained"]
+    command += ["--model-store", str(folder / "model_store"), "--cache", str(folder / "cache")]
+    subprocess.run(command, check=True)
+    return folder / "model_store" / "clip.mar"
+
+
+@pytest.fixture(scope="session")
+def openai_clip(clip_mar: Path) -> OpenAIClip:
+    """OpenAI's own code on the weights of `clip_mar`."""
+    (weights,) = (clip_mar.parent.parent / "cache").glob("untrained-*.safetensors")
+    return OpenAIClip(weights)
+
+
+@pytest.fixture(scope="session")
+def torchserve(clip_mar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TorchServe]:
+    """One TorchServe for all tests; a test that kills it starts it again."""
+    server = TorchServe(clip_mar.parent, tmp_path_factory.mktemp("torchserve"))
+    server.start()
+    try:
+        server.wait()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def real_sidecar(torchserve: TorchServe, tmp_path: Path) -> Iterator[Sidecar]:
+    """A sidecar process of its own, with an empty archive, in front of the real TorchServe."""
+    sidecar = Sidecar(torchserve, tmp_path / "data")
+    sidecar.start()
+    try:
+        yield sidecar
+    finally:
+        sidecar.stop()

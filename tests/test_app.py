@@ -1,0 +1,119 @@
+"""How the sidecar starts: what it waits for, what it refuses, what it serves meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from index_sidecar.app import create_app
+from index_sidecar.content import ModelMismatch
+from index_sidecar.settings import Settings
+from index_sidecar.store import Store
+
+from .contents import content_of
+from .fake_torchserve import FINGERPRINT, FakeTorchServe
+from .sidecar import Sidecar, SidecarProcess, running
+
+OTHER_MODEL = "clip-vit-b-32:openai:fedcba9876543210:p1"
+
+
+def _process(settings: Settings, **environment: str) -> SidecarProcess:
+    return SidecarProcess(settings.data_dir, settings.torchserve_url, settings.torchserve_key_file, **environment)
+
+
+async def test_while_the_index_is_built_nothing_but_looking_is_served(settings: Settings) -> None:
+    store = Store(settings.data_dir / "contents.sqlite")
+    await asyncio.gather(*(store.put(content_of(f"id {i}", b"%d" % i)) for i in range(10_000)))
+    await store.close()
+    async with TestClient(TestServer(create_app(settings))) as client:
+        sidecar = Sidecar(client)
+        refused = await asyncio.gather(
+            sidecar.call("GET", "/ready"),
+            sidecar.add("new", b"new"),
+            sidecar.retrieve(b"0"),
+            sidecar.call("DELETE", "/contents/id%200"),
+        )
+        for reply in refused:
+            assert reply.error == (503, "not_ready")
+            assert reply.headers["Retry-After"] == "1"
+        assert (await sidecar.call("GET", "/contents/id%200")).status == 200
+        health = await sidecar.call("GET", "/health")
+        assert (health.status, health.json["ready"]) == (200, False)
+        await sidecar.wait_ready()
+        assert await sidecar.found(b"0", k="1") == ["id 0"]
+        assert (await sidecar.call("GET", "/health")).json["contents"] == {"text": 10_000, "image": 0}
+
+
+async def test_torchserve_may_come_late(settings: Settings, fake: FakeTorchServe) -> None:
+    async with running(settings) as sidecar:
+        await sidecar.add("a", b"one")
+    await fake.stop()
+    async with running(settings) as sidecar:  # ready: what needs no model is served
+        assert (await sidecar.call("GET", "/contents/a")).status == 200
+        assert (await sidecar.call("GET", "/health")).json["embedder"] == "unavailable"
+        assert (await sidecar.retrieve(b"one")).error == (503, "embedder_unavailable")
+        assert (await sidecar.add("a", b"one")).json["status"] == "unchanged"
+        assert (await sidecar.add("b", b"one")).json["status"] == "added"
+        await fake.start()
+        assert await sidecar.found(b"one") == ["a", "b"]
+        assert (await sidecar.call("GET", "/health")).json["embedder"] == "available"
+
+
+async def test_the_process_does_not_start_with_another_model(settings: Settings, fake: FakeTorchServe) -> None:
+    async with running(settings) as sidecar:
+        await sidecar.add("a", b"one")
+    fake.fingerprint = OTHER_MODEL
+    with pytest.raises(ModelMismatch):
+        async with running(settings):
+            pass
+    with _process(settings) as process:
+        assert await asyncio.to_thread(process.spawn().wait, 30) == 1
+        line = process.log.read_text().splitlines()[-1]
+    assert line.startswith("index_sidecar: cannot start: ")
+    assert FINGERPRINT in line
+    assert OTHER_MODEL in line
+    assert "Traceback" not in process.log.read_text()
+
+
+async def test_a_late_torchserve_with_another_model_gets_no_request_through(
+    settings: Settings, fake: FakeTorchServe
+) -> None:
+    async with running(settings) as sidecar:
+        await sidecar.add("a", b"one")
+    await fake.stop()
+    fake.fingerprint = OTHER_MODEL
+    async with running(settings) as sidecar:
+        await fake.start()
+        assert (await sidecar.retrieve(b"one")).error == (503, "model_mismatch")
+        assert (await sidecar.add("b", b"two")).error == (503, "model_mismatch")
+        assert (await sidecar.call("GET", "/contents/b")).status == 404
+
+
+async def test_the_process_names_a_port_that_is_taken(settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, _process(settings) as process:
+        process._environment["PORT"] = str(taken.getsockname()[1])
+        assert await asyncio.to_thread(process.spawn().wait, 30) == 1
+    assert process.log.read_text().splitlines()[-1].startswith("index_sidecar: cannot start: ")
+    assert "Traceback" not in process.log.read_text()
+
+
+async def test_the_process_names_a_store_that_is_broken(settings: Settings) -> None:
+    settings.data_dir.mkdir()
+    (settings.data_dir / "contents.sqlite").write_bytes(b"no database" * 1000)
+    with _process(settings) as process:
+        assert await asyncio.to_thread(process.spawn().wait, 30) == 1
+    line = process.log.read_text().splitlines()[-1]
+    assert line.startswith(f"index_sidecar: cannot start: {settings.data_dir / 'contents.sqlite'} cannot be opened")
+    assert "Traceback" not in process.log.read_text()
+
+
+async def test_the_process_ends_orderly_when_it_is_told_to(settings: Settings, tmp_path: Path) -> None:
+    with _process(settings) as process:
+        await asyncio.to_thread(process.start)
+        assert await asyncio.to_thread(process.stop) == 0
+    assert sorted(os.listdir(settings.data_dir)) == ["contents.sqlite", "lock"]  # no WAL: all of it is in the file

@@ -1,0 +1,129 @@
+"""The environment is read in one place, and every mistake in it is told at once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from index_sidecar import __version__
+from index_sidecar.settings import Settings, SettingsError
+
+from .sidecar import ROOT
+
+
+def _run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "index_sidecar", *arguments]
+    return subprocess.run(
+        command, env={**os.environ, **environment}, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+    )
+
+
+def test_defaults() -> None:
+    assert Settings.from_environment({}) == Settings(
+        host="127.0.0.1",
+        port=8090,
+        data_dir=Path("data"),
+        torchserve_url="http://127.0.0.1:8080",
+        torchserve_key_file=Path("run/torchserve/key_file.json"),
+        torchserve_timeout_s=30,
+        torchserve_connections=64,
+        max_text_bytes=64 * 1024,
+        max_image_bytes=32 * 1024 * 1024,
+        max_inflight_bytes=512 * 1024 * 1024,
+        body_timeout_s=60,
+        log_format="text",
+    )
+
+
+def test_every_setting_is_read_from_its_variable() -> None:
+    environment = {
+        "HOST": "0.0.0.0",
+        "PORT": "0",
+        "DATA_DIR": "/srv/archive",
+        "TORCHSERVE_URL": "https://clip.example:8443/",
+        "TORCHSERVE_KEY_FILE": "/keys/key_file.json",
+        "TORCHSERVE_TIMEOUT_S": "1",
+        "TORCHSERVE_CONNECTIONS": "2",
+        "MAX_TEXT_BYTES": "3",
+        "MAX_IMAGE_BYTES": "4",
+        "MAX_INFLIGHT_BYTES": "1048576",
+        "BODY_TIMEOUT_S": "5",
+        "LOG_FORMAT": "json",
+    }
+    assert sorted(environment) == sorted(setting.name.upper() for setting in fields(Settings))
+    assert Settings.from_environment({**environment, "UNRELATED": "x"}) == Settings(
+        host="0.0.0.0",
+        port=0,
+        data_dir=Path("/srv/archive"),
+        torchserve_url="https://clip.example:8443/",
+        torchserve_key_file=Path("/keys/key_file.json"),
+        torchserve_timeout_s=1,
+        torchserve_connections=2,
+        max_text_bytes=3,
+        max_image_bytes=4,
+        max_inflight_bytes=1048576,
+        body_timeout_s=5,
+        log_format="json",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HOST", ""),
+        ("PORT", "65536"),
+        ("PORT", "-1"),
+        ("PORT", "٨٠"),
+        ("PORT", ""),
+        ("PORT", "9" * 5000),
+        ("DATA_DIR", ""),  # would be the working folder, silently
+        ("TORCHSERVE_URL", "127.0.0.1:8080"),
+        ("TORCHSERVE_URL", "ftp://127.0.0.1"),
+        ("TORCHSERVE_URL", "http://"),
+        ("TORCHSERVE_URL", "http://[::1"),
+        ("TORCHSERVE_URL", "http://127.0.0.1:80800"),
+        ("TORCHSERVE_KEY_FILE", ""),
+        ("TORCHSERVE_TIMEOUT_S", "0"),
+        ("TORCHSERVE_CONNECTIONS", "0"),
+        ("LOG_FORMAT", "xml"),
+    ],
+)
+def test_a_wrong_value_is_named(name: str, value: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment({name: value})
+    assert str(caught.value).startswith(f"{name}=")
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment({"PORT": "http", "TORCHSERVE_URL": "clip", "LOG_FORMAT": "xml", "HOST": "::1"})
+    assert str(caught.value) == (
+        "PORT='http' must be a whole number from 0 to 65535\n"
+        "TORCHSERVE_URL='clip' must be a URL like http://127.0.0.1:8080\n"
+        "LOG_FORMAT='xml' must be text or json"
+    )
+
+
+def test_the_process_refuses_wrong_settings() -> None:
+    done = _run(PORT="x", LOG_FORMAT="y")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert [line.split("=")[0] for line in done.stderr.splitlines()] == [
+        *("index_sidecar: wrong settings", "PORT", "LOG_FORMAT"),
+    ]
+
+
+def test_help_names_every_setting_and_its_default() -> None:
+    done = _run("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = {line.split()[0]: line for line in done.stdout.splitlines() if line.startswith("  ")}
+    for setting in fields(Settings):
+        assert f"(default: {setting.default})" in lines[setting.name.upper()]
+
+
+def test_version() -> None:
+    assert _run("--version").stdout.strip() == __version__
