@@ -4,7 +4,6 @@ VENV    ?= .venv
 WEIGHTS ?= official
 BIN     := $(VENV)/bin
 LOCK    := deploy/requirements/lock.txt
-HANDLER := $(wildcard handler/*.py) handler/model-config.yaml
 
 .PHONY: help demo test setup mar run lint lock clean
 help:            ## this list

@@ -18,8 +18,7 @@ from pathlib import Path
 import pytest
 
 from .openai_clip import OpenAIClip
-
-ROOT = Path(__file__).parent.parent
+from .sidecar import ROOT, SidecarProcess
 
 
 def free_ports(count: int) -> list[int]:
@@ -126,46 +125,11 @@ def http(method: str, url: str, data: bytes | None, headers: dict[str, str]) -> 
         return Reply(0, {}, b"")
 
 
-@dataclass
-class Sidecar:
-    """A real sidecar process in front of a TorchServe."""
+class RealSidecar(SidecarProcess):
+    """A sidecar process in front of a real TorchServe."""
 
-    torchserve: TorchServe
-    data_dir: Path
-    port: int = field(default_factory=lambda: free_ports(1)[0])
-    process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {
-            **os.environ,
-            "PORT": str(self.port),
-            "DATA_DIR": str(self.data_dir),
-            "TORCHSERVE_URL": self.torchserve.url,
-            "TORCHSERVE_KEY_FILE": str(self.torchserve.key_file),
-        }
-
-    def start(self) -> None:
-        self.data_dir.mkdir(parents=True, exist_ok=True)
-        with (self.data_dir / "output.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "index_sidecar"], stdout=log, stderr=log, env=self.environment, cwd=ROOT
-            )
-        deadline = time.monotonic() + 30
-        while http("GET", f"{self.url}/ready", None, {}).status != 200:
-            assert self.process.poll() is None, (self.data_dir / "output.log").read_text()[-2000:]
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-
-    def stop(self, number: int = signal.SIGTERM) -> None:
-        if self.process is not None:
-            self.process.send_signal(number)
-            self.process.wait(30)
-            self.process = None
+    def __init__(self, torchserve: TorchServe, data_dir: Path) -> None:
+        super().__init__(data_dir, torchserve.url, torchserve.key_file)
 
     def post(self, path: str, data: bytes) -> Reply:
         return http("POST", self.url + path, data, {})
@@ -201,11 +165,8 @@ def torchserve(clip_mar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.fixture
-def real_sidecar(torchserve: TorchServe, tmp_path: Path) -> Iterator[Sidecar]:
+def real_sidecar(torchserve: TorchServe, tmp_path: Path) -> Iterator[RealSidecar]:
     """A sidecar process of its own, with an empty archive, in front of the real TorchServe."""
-    sidecar = Sidecar(torchserve, tmp_path / "data")
-    sidecar.start()
-    try:
+    with RealSidecar(torchserve, tmp_path / "data") as sidecar:
+        sidecar.start()
         yield sidecar
-    finally:
-        sidecar.stop()

@@ -16,7 +16,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 from aiohttp.test_utils import TestClient, TestServer
@@ -149,7 +149,7 @@ class SidecarProcess:
         self.process.send_signal(number)
         return self.process.wait(30)
 
-    def __enter__(self) -> SidecarProcess:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -44,8 +44,8 @@ def test_photographs_equal_openai(torchserve: TorchServe, openai_clip: OpenAICli
 
 
 def test_a_rotated_photograph_is_embedded_as_it_was_taken(torchserve: TorchServe, tmp_path: Path) -> None:
-    with Image.open(PHOTOGRAPHS[-2]) as upright:
-        upright = upright.convert("RGB")
+    with Image.open(PHOTOGRAPHS[-2]) as photograph:
+        upright = photograph.convert("RGB")
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned: viewers turn the stored pixels by 90 degrees to the right
     stored = upright.transpose(Image.Transpose.ROTATE_90)

@@ -10,13 +10,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from .real_servers import Reply, Sidecar, TorchServe
+from .real_servers import RealSidecar, Reply, TorchServe
 
 
 class Load:
     """Four clients that add texts until they are told to stop; every reply is kept with the time it took."""
 
-    def __init__(self, sidecar: Sidecar) -> None:
+    def __init__(self, sidecar: RealSidecar) -> None:
         self.replies: list[tuple[float, str, Reply]] = []
         self._sidecar = sidecar
         self._stop = threading.Event()
@@ -52,7 +52,7 @@ class Load:
             time.sleep(0.05)
 
 
-def _survives(sidecar: Sidecar, kill: Callable[[], None], revive: Callable[[], None]) -> Counter[int]:
+def _survives(sidecar: RealSidecar, kill: Callable[[], None], revive: Callable[[], None]) -> Counter[int]:
     """Load before, during and after `kill`; every answer is 201, or 503 with Retry-After."""
     with Load(sidecar) as load:
         load.wait_for(lambda: load.added() >= 20, 30)
@@ -76,13 +76,13 @@ def _survives(sidecar: Sidecar, kill: Callable[[], None], revive: Callable[[], N
     return Counter(reply.status for _, _, reply in load.replies)
 
 
-def test_the_worker_is_killed_under_load(torchserve: TorchServe, real_sidecar: Sidecar) -> None:
+def test_the_worker_is_killed_under_load(torchserve: TorchServe, real_sidecar: RealSidecar) -> None:
     old = torchserve.worker_pid()
     print(_survives(real_sidecar, lambda: os.kill(old, signal.SIGKILL), lambda: None))
     assert torchserve.worker_pid() != old
 
 
-def test_torchserve_is_killed_under_load(torchserve: TorchServe, real_sidecar: Sidecar) -> None:
+def test_torchserve_is_killed_under_load(torchserve: TorchServe, real_sidecar: RealSidecar) -> None:
     def revive() -> None:
         torchserve.start()
         torchserve.wait()  # a new server with a new key: the sidecar has to find out by itself
@@ -90,7 +90,7 @@ def test_torchserve_is_killed_under_load(torchserve: TorchServe, real_sidecar: S
     print(_survives(real_sidecar, lambda: torchserve.stop(signal.SIGKILL), revive))
 
 
-def test_the_sidecar_waits_for_a_late_torchserve(torchserve: TorchServe, real_sidecar: Sidecar) -> None:
+def test_the_sidecar_waits_for_a_late_torchserve(torchserve: TorchServe, real_sidecar: RealSidecar) -> None:
     assert real_sidecar.post("/add_content?id=a&type=text", b"before").status == 201
     torchserve.stop()
     real_sidecar.stop()

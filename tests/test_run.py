@@ -14,7 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from .real_servers import ROOT, TorchServe, free_ports, http
+from .real_servers import TorchServe, free_ports, http
+from .sidecar import ROOT
 
 
 @pytest.fixture
@@ -44,7 +45,8 @@ def environment(checkout: Path) -> dict[str, str]:
 
 
 def _children(pid: int) -> list[psutil.Process]:
-    return psutil.Process(pid).children(recursive=True)
+    children: list[psutil.Process] = psutil.Process(pid).children(recursive=True)
+    return children
 
 
 def _start(checkout: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
