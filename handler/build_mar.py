@@ -22,7 +22,7 @@ import clip_openai
 import weights
 
 _HERE = Path(__file__).parent
-_HANDLER_FILES = ("clip_inputs.py", "clip_model.py", "clip_openai.py")
+_HANDLER_FILES = tuple(f"clip_{name}.py" for name in ("inputs", "model", "openai", "openvino", "torch", "weights"))
 _VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
 
 

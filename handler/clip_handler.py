@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ import clip_inputs
 import clip_model
 import numpy as np
 import numpy.typing as npt
-import torch
 
 logger = logging.getLogger(__name__)
 
@@ -30,19 +29,20 @@ class ClipHandler:
         properties = context.system_properties
         folder = Path(properties["model_dir"])
         options = context.model_yaml_config["clip"]
-        gpu = properties.get("gpu_id")
-        device = f"cuda:{gpu}" if gpu is not None and torch.cuda.is_available() else "cpu"
-        threads = options["threads"] or len(os.sched_getaffinity(0))
+        gpu = properties.get("gpu_id")  # TorchServe counts the GPUs, and gives each worker one
+        device = "cpu" if gpu is None else f"cuda:{gpu}"
+        runtime = clip_model.choose_runtime(options["runtime"], options["precision"], device, options["threads"])
 
         archive = json.loads((folder / "clip_archive.json").read_text())
         self.fingerprint: str = archive["fingerprint"]
         self.max_pixels: int = options["max_pixels"]
         self.tokenizer = clip_inputs.Tokenizer(folder / archive["vocabulary"])
-        self.model = clip_model.ClipModel(folder / archive["weights"], device, threads)
+        self.model = clip_model.ClipModel(folder / archive["weights"], runtime)
+        self.threads = ThreadPoolExecutor(runtime.threads, "decode")
         # The first pass allocates and chooses kernels: pay for it before the worker says it is ready.
         self.model.encode_texts([self.tokenizer.tokenize(b"a photo")[0]])
         self.model.encode_images(np.zeros((1, 3, clip_inputs.IMAGE_SIDE, clip_inputs.IMAGE_SIDE), np.float32))
-        logger.info("clip ready: model=%s device=%s threads=%d", self.fingerprint, device, threads)
+        logger.info("clip ready: model=%s %s", self.fingerprint, runtime)
         if archive["label"] == "untrained":
             logger.warning("clip weights are UNTRAINED: rankings carry no meaning, only the mechanics are real")
 
@@ -53,7 +53,8 @@ class ClipHandler:
 
     def preprocess(self, data: list[dict[str, Any]], context: Any) -> list[Any]:
         """Each request -> a (3, 224, 224) array, a (tokens, cut) pair, or the UnreadableInput that refuses it."""
-        return [self._read(request, _headers(context, index)) for index, request in enumerate(data)]
+        headers = [_headers(context, index) for index in range(len(data))]
+        return list(self.threads.map(self._read, data, headers))  # Pillow lets go of the GIL while it decodes
 
     def _read(self, request: dict[str, Any], headers: dict[str, str]) -> Any:
         body = bytes(request.get("body") or b"")

