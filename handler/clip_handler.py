@@ -57,7 +57,9 @@ class ClipHandler:
         return list(self.threads.map(self._read, data, headers))  # Pillow lets go of the GIL while it decodes
 
     def _read(self, request: dict[str, Any], headers: dict[str, str]) -> Any:
-        body = bytes(request.get("body") or b"")
+        body = bytes(
+            request.pop("body", None) or b""
+        )  # out of the batch: photographs are large, and one copy is enough
         # TorchServe drops the query string of /predictions, so callers repeat the type in a header; the parameter
         # arrives only from /models/clip/invoke?type= and from forms. Who says nothing gets what the bytes look like.
         kind = bytes(request.get("type", b"")).decode("utf-8", "replace") or headers.get("x-clip-type")

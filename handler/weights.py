@@ -29,6 +29,7 @@ OFFICIAL_URL = (
     "https://openaipublic.azureedge.net/clip/models/"
     "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af/ViT-B-32.pt"
 )
+CACHE = Path.home() / ".cache" / "clip"
 _UNTRAINED_SEED = 20210105
 _UNTRAINED_SHA256 = "e400a4e3cf905fa5e3281899e4743cba2d5d1028f64d7d3792fad6aa46ab2c04"
 _CHUNK_BYTES = 1 << 20

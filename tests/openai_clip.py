@@ -72,7 +72,7 @@ def _import_clip() -> Any:
 
 
 class OpenAIClip:
-    """`clip.load` on given weights: encode_image and encode_text, one at a time, normalised."""
+    """`clip.load` on given weights: encode_image and encode_text, normalised."""
 
     def __init__(self, weights: Path) -> None:
         self._clip = _import_clip()
@@ -84,23 +84,35 @@ class OpenAIClip:
         return tensor
 
     def tokenize(self, text: str) -> torch.Tensor:
-        tokens: torch.Tensor = self._clip.tokenize([text], truncate=True)
+        return self._tokenize([text])
+
+    def _tokenize(self, texts: Sequence[str]) -> torch.Tensor:
+        tokens: torch.Tensor = self._clip.tokenize(list(texts), truncate=True)
         return tokens
 
-    def encode_image(self, image: Image.Image) -> npt.NDArray[np.float32]:
-        with torch.inference_mode():
-            return _unit(self._model.encode_image(self.preprocess(image)[None]))
+    @torch.inference_mode()
+    def encode_images(self, images: Sequence[Image.Image]) -> npt.NDArray[np.float32]:
+        return _unit_rows(self._model.encode_image(torch.stack([self.preprocess(image) for image in images])))
 
+    @torch.inference_mode()
+    def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        return _unit_rows(self._model.encode_text(self._tokenize(texts)))
+
+    @torch.inference_mode()
     def encode_pixels(self, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """What the model makes of one (3, 224, 224) array that is preprocessed already."""
-        with torch.inference_mode():
-            return _unit(self._model.encode_image(torch.from_numpy(pixels)[None]))
+        row: npt.NDArray[np.float32] = _unit_rows(self._model.encode_image(torch.from_numpy(pixels)[None]))[0]
+        return row
+
+    def encode_image(self, image: Image.Image) -> npt.NDArray[np.float32]:
+        row: npt.NDArray[np.float32] = self.encode_images([image])[0]
+        return row
 
     def encode_text(self, text: str) -> npt.NDArray[np.float32]:
-        with torch.inference_mode():
-            return _unit(self._model.encode_text(self.tokenize(text)))
+        row: npt.NDArray[np.float32] = self.encode_texts([text])[0]
+        return row
 
 
-def _unit(features: torch.Tensor) -> npt.NDArray[np.float32]:
-    row: npt.NDArray[np.float32] = features[0].numpy()
-    return row / np.linalg.norm(row)
+def _unit_rows(features: torch.Tensor) -> npt.NDArray[np.float32]:
+    rows: npt.NDArray[np.float32] = torch.nn.functional.normalize(features, dim=1).numpy()
+    return rows

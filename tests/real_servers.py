@@ -85,10 +85,16 @@ class TorchServe:
         while time.monotonic() < deadline:
             assert self.process is not None
             assert self.process.poll() is None, (self.state / "output.log").read_text()[-2000:]
-            if self.key_file.exists() and self.predict(b"ready?", "text").status == 200:
+            if self._has_keys() and self.predict(b"ready?", "text").status == 200:
                 return
             time.sleep(0.2)
         raise AssertionError(f"TorchServe did not start: {(self.state / 'output.log').read_text()[-2000:]}")
+
+    def _has_keys(self) -> bool:
+        try:
+            return bool(self.key("inference"))
+        except (FileNotFoundError, json.JSONDecodeError):  # not there, or half written
+            return False
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         if self.process is not None:

@@ -11,7 +11,7 @@ from .real_servers import TorchServe, http
 def test_describe_scale_and_set_default(torchserve: TorchServe) -> None:
     described = json.loads(torchserve.manage("GET", "/models/clip").body)[0]
     assert described["modelVersion"] == "1.0"
-    assert (described["minWorkers"], described["batchSize"], described["maxBatchDelay"]) == (1, 32, 1)
+    assert (described["minWorkers"], described["batchSize"], described["maxBatchDelay"]) == (1, 16, 1)
     assert [worker["status"] for worker in described["workers"]] == ["READY"]
 
     scaled = torchserve.manage("PUT", "/models/clip?min_worker=2&max_worker=2&synchronous=true")

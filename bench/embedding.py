@@ -1,0 +1,224 @@
+"""Our handler behind TorchServe's HTTP beside OpenAI's own clip in this process: python -m bench.embedding [--quick]
+
+Both run the same weights on the same cores in turn, round by round; a ratio is the median of the rounds' ratios, above
+1 where ours is better. OpenAI's code has no HTTP in its way. The ceilings are what this machine multiplies and reads at
+most, measured in the same run. bench/README.md says how to read the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import weights
+from clip_model import usable_cores
+from PIL import Image
+from tqdm import tqdm
+
+from tests.openai_clip import OpenAIClip
+from tests.real_servers import TorchServe
+from tests.samples import PHOTOGRAPHS, SENTENCES
+
+from . import photographs
+from .ceilings import Ceilings, measure
+from .clients import Clients, cycle
+
+CLIENTS = 32
+SHORT_TEXTS = [f"a photo of a {name} in the harbour" for name in ("cat", "dog", "ship", "crane", "child", "gull")]
+LONG_TEXTS = [f"{name} " + "and the sea, " * 40 for name in ("storm", "fog", "sun")]
+# Multiply-adds of ViT-B/32's image tower as our graph computes it, twice: 49 patches, 11 whole blocks of 50 tokens, and
+# of the last block keys and values for all tokens but the rest for one.
+_BLOCK_FLOPS = 2 * 12 * 768 * 768
+_ATTENTION_FLOPS = 2 * 2 * 768 * 50
+IMAGE_FLOPS = (
+    2 * 49 * 3072 * 768
+    + 11 * 50 * (_BLOCK_FLOPS + _ATTENTION_FLOPS)
+    + 50 * _BLOCK_FLOPS // 6
+    + _BLOCK_FLOPS * 5 // 6
+    + _ATTENTION_FLOPS
+    + 2 * 768 * 512
+)
+TEXT_WEIGHT_BYTES = 4 * (12 * 12 * 512 * 512 + 512 * 512)  # what one pass of the text tower reads at least
+
+
+@dataclass
+class Side:
+    """What one side took: seconds of each lone request, and items a second with all clients."""
+
+    latencies_s: list[float]
+    per_s: float
+
+    def quantile_ms(self, share: float) -> float:
+        """So much of the lone requests took no longer."""
+        return float(np.quantile(self.latencies_s, share)) * 1000
+
+
+@dataclass
+class Load:
+    """One kind of content: what is sent to TorchServe, and what OpenAI's code does for a batch of it."""
+
+    name: str
+    content_type: str
+    bodies: Sequence[bytes]
+    openai: Callable[[Sequence[bytes]], Any]
+    lone: int
+    batch: int
+    under_load: int
+
+    def round(self, torchserve: TorchServe) -> tuple[Side, Side]:
+        """OpenAI's code, then ours, then OpenAI's again, so that a drift of the machine falls on both."""
+        half, bodies = self.lone // 2, cycle(self.bodies, self.batch)
+        first = [_seconds(self.openai, [body]) for body in cycle(self.bodies, half)]
+        clients = Clients(torchserve, self.content_type)
+        latencies = clients.latencies_s(cycle(self.bodies, 2 * self.lone))
+        second = [_seconds(self.openai, [body]) for body in cycle(self.bodies, half)]
+        clients.per_s(cycle(self.bodies, CLIENTS), CLIENTS)
+        ours_per_s = clients.per_s(cycle(self.bodies, self.under_load), CLIENTS)
+        openai_per_s = self.batch / _seconds(self.openai, bodies)
+        return Side(latencies, ours_per_s), Side(first + second, openai_per_s)
+
+
+def _seconds(work: Callable[[Sequence[bytes]], Any], bodies: Sequence[bytes]) -> float:
+    started = time.perf_counter()
+    work(bodies)
+    return time.perf_counter() - started
+
+
+def _open(body: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(body))
+
+
+def _loads(openai: OpenAIClip, large: Sequence[bytes], small: Sequence[bytes], quick: bool) -> list[Load]:
+    def texts(bodies: Sequence[bytes]) -> Any:
+        return openai.encode_texts([body.decode() for body in bodies])
+
+    def images(bodies: Sequence[bytes]) -> Any:
+        return openai.encode_images([_open(body) for body in bodies])
+
+    short, long = ([text.encode() for text in each] for each in (SHORT_TEXTS, LONG_TEXTS))
+    few, batch, much = (6, 16, 64) if quick else (20, 32, 128)
+    return [
+        Load("short_text", "text", short, texts, 2 * few, batch, 6 * much),
+        Load("long_text", "text", long, texts, few, batch, much),
+        Load("image", "image", small, images, few, batch, much),
+        Load("photo12mp", "image", large, images, few - 2, batch // 2, much),
+    ]
+
+
+def run(model_store: Path, cache: Path, quick: bool) -> dict[str, Any]:
+    """All figures by their key; prints the table on the way."""
+    threads = usable_cores()
+    openai = OpenAIClip(weights.untrained(cache).path)
+    large = [photographs.twelve_megapixels(path) for path in tqdm(PHOTOGRAPHS[: 6 if quick else 20], "photographs")]
+    small = [photographs.jpeg(path, 224) for path in PHOTOGRAPHS]
+    figures: dict[str, Any] = {"cores": threads, "rounds": 1 if quick else 5, "clients": CLIENTS}
+    with tempfile.TemporaryDirectory() as state:
+        torchserve = TorchServe(model_store, Path(state))
+        started = time.monotonic()
+        torchserve.start()
+        try:
+            torchserve.wait()
+            figures["start_s"] = time.monotonic() - started
+            ceilings = measure(threads)
+            for load in _loads(openai, large, small, quick):
+                rounds = [load.round(torchserve) for _ in tqdm(range(figures["rounds"]), load.name)]
+                figures |= _figures(load.name, rounds)
+            figures |= _agreement(Clients(torchserve, "text"), Clients(torchserve, "image"), openai, large)
+            figures["worker_peak_bytes"] = _worker_peak_bytes(torchserve)
+        finally:
+            torchserve.stop()
+    after = measure(threads)  # the machine may have been busy the first time
+    best = Ceilings(
+        max(ceilings.sgemm_flops_per_s, after.sgemm_flops_per_s), max(ceilings.read_bytes_per_s, after.read_bytes_per_s)
+    )
+    figures |= {"sgemm_gflops_per_s": best.sgemm_flops_per_s / 1e9, "read_gb_per_s": best.read_bytes_per_s / 1e9}
+    figures["image_sgemm_fraction"] = figures["image_per_s"] * IMAGE_FLOPS / best.sgemm_flops_per_s
+    figures["photo12mp_sgemm_fraction"] = figures["photo12mp_per_s"] * IMAGE_FLOPS / best.sgemm_flops_per_s
+    figures["short_text_read_fraction"] = (
+        TEXT_WEIGHT_BYTES / best.read_bytes_per_s / (figures["short_text_p50_ms"] / 1000)
+    )
+    return figures
+
+
+def _figures(name: str, rounds: Sequence[tuple[Side, Side]]) -> dict[str, float]:
+    ours = [side for side, _ in rounds]
+    openai = [side for _, side in rounds]
+    ratios = [theirs.quantile_ms(0.5) / own.quantile_ms(0.5) for own, theirs in rounds]
+    return {
+        f"{name}_p50_ms": statistics.median(side.quantile_ms(0.5) for side in ours),
+        f"{name}_p99_ms": statistics.median(side.quantile_ms(0.99) for side in ours),
+        f"{name}_per_s": statistics.median(side.per_s for side in ours),
+        f"{name}_openai_p50_ms": statistics.median(side.quantile_ms(0.5) for side in openai),
+        f"{name}_openai_per_s": statistics.median(side.per_s for side in openai),
+        f"{name}_latency_ratio": statistics.median(ratios),
+        f"{name}_throughput_ratio": statistics.median(own.per_s / theirs.per_s for own, theirs in rounds),
+    }
+
+
+def _agreement(texts: Clients, images: Clients, openai: OpenAIClip, large: Sequence[bytes]) -> dict[str, float]:
+    """The lowest cosines to OpenAI's vectors: over the parity set, and over large photographs decoded in full."""
+    photos = [path.read_bytes() for path in PHOTOGRAPHS]
+    parity = [
+        *np.sum(texts.vectors([text.encode() for text in SENTENCES]) * openai.encode_texts(SENTENCES), axis=1),
+        *np.sum(images.vectors(photos) * openai.encode_images([_open(photo) for photo in photos]), axis=1),
+    ]
+    reduced = np.sum(images.vectors(large) * openai.encode_images([_open(photo) for photo in large]), axis=1)
+    return {"min_cosine_to_openai": float(min(parity)), "photo12mp_min_cosine": float(reduced.min())}
+
+
+def _worker_peak_bytes(torchserve: TorchServe) -> int:
+    assert torchserve.process is not None
+    (worker,) = psutil.Process(torchserve.process.pid).children()
+    status = Path(f"/proc/{worker.pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+def _print(figures: dict[str, Any]) -> None:
+    head = ("", "ours p50", "p99", "OpenAI p50", "ratio", "ours /s", "OpenAI /s", "ratio")
+    print(f"\n{'':<12}" + "".join(f"{name:>12}" for name in head[1:]))
+    for name in ("short_text", "long_text", "image", "photo12mp"):
+        row = [figures[f"{name}_{key}"] for key in ("p50_ms", "p99_ms", "openai_p50_ms", "latency_ratio")]
+        row += [figures[f"{name}_{key}"] for key in ("per_s", "openai_per_s", "throughput_ratio")]
+        print(f"{name:<12}" + "".join(f"{value:>12.2f}" for value in row))
+    print(
+        f"\nlatencies in ms with 1 client, contents a second with {figures['clients']}; {figures['cores']} cores,"
+        f" {figures['sgemm_gflops_per_s']:.0f} GFLOP/s sgemm, {figures['read_gb_per_s']:.1f} GB/s read"
+        f"\nof the sgemm ceiling: images {figures['image_sgemm_fraction']:.0%}, 12 MP photographs"
+        f" {figures['photo12mp_sgemm_fraction']:.0%} (the rest is decoding and HTTP)"
+        f"\nof a short text's time the reading of the weights is at least {figures['short_text_read_fraction']:.0%}"
+        f"\nlowest cosine to OpenAI's vectors {figures['min_cosine_to_openai']:.6f};"
+        f" of 12 MP photographs decoded in full {figures['photo12mp_min_cosine']:.6f}"
+        f"\nTorchServe's start to its first vector {figures['start_s']:.1f} s, its worker's peak"
+        f" {figures['worker_peak_bytes'] / 1e6:.0f} MB"
+    )
+
+
+def main() -> None:
+    """Parse the arguments, measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds and photographs: within a minute")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there as well")
+    parser.add_argument("--model-store", type=Path, default=Path("model_store"), help="an archive of untrained weights")
+    parser.add_argument("--cache", type=Path, default=weights.CACHE, help="where the archive's weights are cached")
+    arguments = parser.parse_args()
+    if not (arguments.model_store / "clip.mar").is_file():
+        sys.exit(f"{arguments.model_store}/clip.mar is missing: make mar WEIGHTS=untrained")
+    figures = run(arguments.model_store, arguments.cache, arguments.quick)
+    _print(figures)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
