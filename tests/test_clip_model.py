@@ -11,6 +11,7 @@ import clip_model
 import clip_openai
 import numpy as np
 import pytest
+import torch
 from clip_model import ClipModel, ConfigError, Runtime, choose_runtime, passes
 from clip_weights import MappedWeights
 from safetensors.numpy import load_file
@@ -52,6 +53,20 @@ def test_a_mixed_batch_equals_openai_one_by_one(
     assert np.sum(images * expected, axis=1).min() >= lowest
     for rows in (texts, images):
         assert np.abs(np.linalg.norm(rows, axis=1) - 1).max() < 1e-5
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
+def test_a_gpu_equals_openai_on_the_cpu_also_when_its_graphs_are_replayed(
+    weights: Path, openai_clip: OpenAIClip
+) -> None:
+    model = ClipModel(weights, choose_runtime("auto", "auto", "cuda:0", 2))
+    tokens = [TOKENIZER.tokenize(sentence.encode())[0] for sentence in SENTENCES]
+    pixels = np.stack([clip_inputs.decode_image(path.read_bytes(), 10**8) for path in PHOTOGRAPHS[:5]])
+    expected = openai_clip.encode_texts(SENTENCES), np.stack([openai_clip.encode_pixels(each) for each in pixels])
+    for _ in range(3):
+        for vectors, oracle in zip((model.encode_texts(tokens), model.encode_images(pixels)), expected, strict=True):
+            assert np.sum(vectors * oracle, axis=1).min() >= 0.999
+        assert np.sum(model.encode_images(pixels[3:]) * expected[1][3:], axis=1).min() >= 0.999
 
 
 def _cost(split: list[list[int]], lengths: list[int]) -> int:
