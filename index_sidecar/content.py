@@ -51,6 +51,14 @@ class Hit:
     score: float
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some contents of a longer list; `next` is the cursor to the following ones, None at the end."""
+
+    contents: list[Content]
+    next: str | None
+
+
 def digest(data: bytes) -> bytes:
     """The 32-byte SHA-256 that tells whether two contents are the same bytes."""
     return hashlib.sha256(data).digest()
@@ -59,6 +67,10 @@ def digest(data: bytes) -> bytes:
 def ranked(hits: list[Hit], k: int) -> list[Hit]:
     """The k best hits, highest score first; equal scores in the order of their ids, so that answers are stable."""
     return sorted(hits, key=lambda hit: (-hit.score, hit.id))[:k]
+
+
+class StoreError(Exception):
+    """The archive cannot be opened; the message, for the operator, says why and what to do."""
 
 
 class ContentError(Exception):

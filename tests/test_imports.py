@@ -11,11 +11,12 @@ from .sidecar import ROOT
 
 # Each module of the package and the modules of the package it may import, outermost first.
 ALLOWED = {
-    "__main__": {"__init__", "app", "content", "logs", "settings", "store"},
+    "__main__": {"__init__", "app", "content", "logs", "settings"},
     "app": {"body", "content", "faiss_index", "routes", "service", "settings", "store", "torchserve"},
     "routes": {"__init__", "body", "content", "ports", "service", "settings"},
     "service": {"content", "ports", "store"},  # there is one store only, so it has no port
-    "store": {"content"},
+    "store": {"content", "database"},
+    "database": {"content"},
     "faiss_index": {"content"},
     "torchserve": {"content"},
     "body": {"content"},
@@ -28,7 +29,7 @@ ALLOWED = {
 # Who alone may import these.
 OWNERS = {
     "faiss": {"faiss_index"},
-    "sqlite3": {"store"},
+    "sqlite3": {"database", "store"},
     "aiohttp": {"__main__", "app", "body", "routes", "torchserve"},
 }
 
