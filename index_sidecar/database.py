@@ -3,7 +3,7 @@
 A write returns when it is on disk (WAL, synchronous=FULL). Writes that arrive while a commit is under way share the
 next one, so that an fsync serves many.
 
-A deleted row is in three places: the page it was on, which `secure_delete` overwrites with zeros; the copies of that
+A deleted row is in three places: the page it is on, which gets zeros in its place; the copies of that
 page in the write-ahead log; and the page in the file itself, which the zeros reach with the next checkpoint only. So
 a write that takes something away is acknowledged after a checkpoint that also truncates the log. Erasures that arrive
 together share it. While a program of somebody else reads the file, no checkpoint can finish, and they wait.
@@ -177,7 +177,6 @@ def connect(path: Path, schema: str, version: int) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA secure_delete = ON")
-        connection.execute("PRAGMA foreign_keys = ON")
         if found == 0:
             connection.executescript(f"BEGIN; {schema} PRAGMA user_version = {version}; COMMIT;")
     except sqlite3.Error as error:

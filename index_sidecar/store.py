@@ -1,6 +1,7 @@
 """The durable truth: contents, their vectors and their previews in one SQLite file.
 
-A write returns when its row is on disk and what it took away is in no file any more: database.py tells how.
+A write returns when its row is on disk, and the vector and preview it took away are in no file any more: blocks.py and
+database.py tell how.
 All vectors of a store are of one model, whose fingerprint is kept once, in `meta`.
 """
 
@@ -8,19 +9,21 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from . import blocks
 from .content import Content, ContentType, Embedding, InvalidInput, ModelMismatch, Page
 from .database import Database, Row, connect
 
 _SCHEMA_VERSION = 1
-# Keys only grow, also after deletions: a page that ends at a key goes on behind it. Previews have a table of their
-# own, so that a scan of the vectors does not read them.
-_SCHEMA = """
+# Keys only grow, also after deletions: a page that ends at a key goes on behind it. What must be gone when it is
+# erased is in blocks: `block` is the vector's, `preview` a JSON list of the preview's.
+_SCHEMA = f"""
 CREATE TABLE contents (
     key       INTEGER PRIMARY KEY AUTOINCREMENT,
     id        TEXT NOT NULL UNIQUE,
@@ -29,26 +32,24 @@ CREATE TABLE contents (
     sha256    BLOB NOT NULL CHECK (length(sha256) = 32),
     created   REAL NOT NULL,
     truncated INTEGER NOT NULL,
-    vector    BLOB NOT NULL CHECK (length(vector) = 2048)
+    block     INTEGER NOT NULL,
+    preview   TEXT
 ) STRICT;
 CREATE INDEX contents_by_bytes ON contents (type, sha256);
 CREATE INDEX contents_by_type ON contents (type);
 CREATE INDEX contents_by_user ON contents (user) WHERE user IS NOT NULL;
 CREATE INDEX contents_by_age ON contents (user, type, created) WHERE user IS NOT NULL;
-CREATE TABLE previews (
-    key  INTEGER PRIMARY KEY REFERENCES contents (key) ON DELETE CASCADE,
-    data BLOB NOT NULL
-) STRICT;
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-"""
-_COLUMNS = "id, type, user, sha256, created, truncated, vector, (SELECT value FROM meta WHERE name = 'model')"
+{blocks.schema("vectors")}{blocks.schema("previews")}"""
+VECTOR = "(SELECT bytes FROM vectors WHERE vectors.block = contents.block)"
+_COLUMNS = f"id, type, user, sha256, created, truncated, {VECTOR}, (SELECT value FROM meta WHERE name = 'model')"
 _PUT = """
-INSERT INTO contents (id, type, user, sha256, created, truncated, vector) VALUES (?, ?, ?, ?, ?, ?, ?)
+INSERT INTO contents (id, type, user, sha256, created, truncated, block, preview) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET type = excluded.type, user = excluded.user, sha256 = excluded.sha256,
-    created = excluded.created, truncated = excluded.truncated, vector = excluded.vector
+    created = excluded.created, truncated = excluded.truncated, block = excluded.block, preview = excluded.preview
 """
 _SET_MODEL = "INSERT INTO meta (name, value) VALUES ('model', ?) ON CONFLICT (name) DO NOTHING"
-_PUT_PREVIEW = "INSERT INTO previews (key, data) SELECT key, ? FROM contents WHERE id = ?"
+_LENGTH = struct.Struct("<I")
 _DUPLICATES_NAMED = 100
 
 
@@ -82,18 +83,18 @@ class Store:
         embedding = content.embedding
         self.check_model(embedding.fingerprint)
         self.fingerprint = embedding.fingerprint
-        row = (
-            *(content.id, content.type, content.user, content.sha256, content.created, int(embedding.truncated)),
-            embedding.vector.astype("<f4").tobytes(),
-        )
+        head = (content.id, content.type, content.user, content.sha256, content.created, int(embedding.truncated))
+        vector = embedding.vector.astype("<f4").tobytes()
 
         def put(connection: sqlite3.Connection) -> tuple[None, bool]:
             connection.execute(_SET_MODEL, (embedding.fingerprint,))
-            replaced = connection.execute("SELECT key FROM contents WHERE id = ?", (content.id,)).fetchall()
-            connection.executemany("DELETE FROM previews WHERE key = ?", replaced)
-            connection.execute(_PUT, row)
+            replaced = connection.execute("SELECT block, preview FROM contents WHERE id = ?", (content.id,)).fetchall()
+            _free(connection, replaced)
+            (block,) = blocks.take(connection, "vectors", vector)
+            shown = None
             if preview is not None:
-                connection.execute(_PUT_PREVIEW, (preview, content.id))
+                shown = json.dumps(blocks.take(connection, "previews", _LENGTH.pack(len(preview)) + preview))
+            connection.execute(_PUT, (*head, block, shown))
             return None, bool(replaced)
 
         await self._database.write(put)
@@ -111,8 +112,10 @@ class Store:
 
     async def _delete(self, which: str, value: str) -> list[str]:
         def delete(connection: sqlite3.Connection) -> tuple[list[str], bool]:
-            gone = connection.execute(f"DELETE FROM contents WHERE {which} RETURNING id", (value,)).fetchall()
-            return [content_id for (content_id,) in gone], bool(gone)
+            query = f"DELETE FROM contents WHERE {which} RETURNING block, preview, id"
+            gone = connection.execute(query, (value,)).fetchall()
+            _free(connection, [row[:2] for row in gone])
+            return [row[2] for row in gone], bool(gone)
 
         return await self._database.write(delete)
 
@@ -133,9 +136,17 @@ class Store:
 
     async def preview(self, content_id: str) -> tuple[Content, bytes] | None:
         """A content and its preview: a WebP of an image, UTF-8 of a text; None without the one or the other."""
-        query = f"SELECT data, {_COLUMNS} FROM contents JOIN previews USING (key) WHERE id = ?"
+        query = f"""
+            SELECT bytes, {_COLUMNS}
+            FROM contents, json_each(preview) AS part JOIN previews ON previews.block = part.value
+            WHERE id = ? ORDER BY part.key
+        """
         rows = await self._database.read(query, (content_id,))
-        return (_content(rows[0][1:]), rows[0][0]) if rows else None
+        if not rows:
+            return None
+        data = b"".join(row[0] for row in rows)
+        (length,) = _LENGTH.unpack_from(data)
+        return _content(rows[0][1:]), data[_LENGTH.size : _LENGTH.size + length]
 
     async def page(self, user: str | None, content_type: ContentType | None, limit: int, after: str | None) -> Page:
         """The `limit` contents behind the cursor `after`, of one user and one type where they are given.
@@ -182,6 +193,12 @@ class Store:
 
     async def _contents(self, query: str, *values: Any) -> list[Content]:
         return [_content(row) for row in await self._database.read(query, values)]
+
+
+def _free(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+    """Erase the vectors and previews in the blocks that rows of `contents` name, as (block, preview)."""
+    blocks.free(connection, "vectors", [block for block, _ in rows])
+    blocks.free(connection, "previews", [block for _, shown in rows if shown for block in json.loads(shown)])
 
 
 def _key(cursor: str | None) -> int:
