@@ -12,6 +12,7 @@ from aiohttp import web
 from .body import Bodies
 from .content import ModelMismatch, Unavailable
 from .faiss_index import FaissIndex
+from .previews import Previews
 from .routes import BODIES, EMBEDDER, SERVICE, SETTINGS, add_routes
 from .service import ContentService
 from .settings import Settings
@@ -40,6 +41,8 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
         stack.push_async_callback(store.close)
         index = FaissIndex()
         stack.callback(index.close)
+        previews = Previews(settings.previews)
+        stack.callback(previews.close)
         embedder = TorchServeEmbedder(
             settings.torchserve_url,
             settings.torchserve_key_file,
@@ -48,7 +51,7 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
         )
         stack.push_async_callback(embedder.close)
         app[EMBEDDER] = embedder
-        service = app[SERVICE] = ContentService(store, embedder, index)
+        service = app[SERVICE] = ContentService(store, embedder, index, previews)
         first_check = await _check_model(service)
         tasks = [asyncio.create_task(_rebuild(service))]
         if not first_check:

@@ -41,6 +41,12 @@ def _log_format(value: str) -> str:
     return value
 
 
+def _true_or_false(value: str) -> bool:
+    if value not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return value == "true"
+
+
 def _text(value: str) -> str:
     if not value:
         raise ValueError("must not be empty")
@@ -73,6 +79,7 @@ class Settings:
     max_image_bytes: int = _setting(32 * 1024 * 1024, _whole(1, 1 << 30), "largest image file; then 413")
     max_inflight_bytes: int = _setting(512 * 1024 * 1024, _whole(1 << 20, 1 << 36), "bodies held at once; then 503")
     body_timeout_s: int = _setting(60, _whole(1, 3600), "longest wait for a request's body; then 408")
+    previews: bool = _setting(True, _true_or_false, "store a small picture or the first 500 characters of each content")
     log_format: str = _setting("text", _log_format, "text for people, json for machines")
 
     @classmethod

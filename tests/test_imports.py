@@ -11,11 +11,18 @@ from .sidecar import ROOT
 
 # Each module of the package and the modules of the package it may import, outermost first.
 ALLOWED = {
-    "__main__": {"__init__", "app", "content", "logs", "settings", "store"},
-    "app": {"body", "content", "faiss_index", "routes", "service", "settings", "store", "torchserve"},
-    "routes": {"__init__", "body", "content", "ports", "service", "settings"},
-    "service": {"content", "ports", "store"},  # there is one store only, so it has no port
-    "store": {"content"},
+    "__main__": {"__init__", "app", "content", "logs", "settings"},
+    "app": {"body", "content", "faiss_index", "previews", "routes", "service", "settings", "store", "torchserve"},
+    "routes": {"__init__", "answers", "body", "content", "parameters", "ports", "service", "settings"},
+    "parameters": {"content", "service"},
+    "answers": {"content", "recommend", "service"},
+    "service": {"content", "ports", "previews", "recommend", "relevance", "store"},  # one store only: it has no port
+    "recommend": {"content", "relevance"},
+    "relevance": {"content"},
+    "previews": {"content"},
+    "store": {"blocks", "content", "database"},
+    "blocks": set(),
+    "database": {"content"},
     "faiss_index": {"content"},
     "torchserve": {"content"},
     "body": {"content"},
@@ -28,8 +35,10 @@ ALLOWED = {
 # Who alone may import these.
 OWNERS = {
     "faiss": {"faiss_index"},
-    "sqlite3": {"store"},
-    "aiohttp": {"__main__", "app", "body", "routes", "torchserve"},
+    "sqlite3": {"blocks", "database", "store"},
+    "sklearn": {"recommend"},
+    "PIL": {"previews"},
+    "aiohttp": {"__main__", "answers", "app", "body", "parameters", "routes", "torchserve"},
 }
 
 
