@@ -13,6 +13,7 @@ from .body import Bodies
 from .content import ModelMismatch, Unavailable
 from .faiss_index import FaissIndex
 from .previews import Previews
+from .query_cache import QueryCache
 from .routes import BODIES, EMBEDDER, SERVICE, SETTINGS, add_routes
 from .service import ContentService
 from .settings import Settings
@@ -51,7 +52,9 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
         )
         stack.push_async_callback(embedder.close)
         app[EMBEDDER] = embedder
-        service = app[SERVICE] = ContentService(store, embedder, index, previews)
+        service = app[SERVICE] = ContentService(
+            store, embedder, index, previews, QueryCache(settings.query_cache_bytes)
+        )
         first_check = await _check_model(service)
         tasks = [asyncio.create_task(_rebuild(service))]
         if not first_check:

@@ -31,6 +31,7 @@ from .content import (
 )
 from .ports import Embedder, VectorIndex
 from .previews import Previews
+from .query_cache import QueryCache
 from .recommend import HISTORY, Recommendation, Seed, choose, new_to, seeds_of_all
 from .relevance import Calibrator
 from .store import Store
@@ -96,11 +97,14 @@ class Recommended:
 class ContentService:
     """Everything the routes can ask for. Raises only ContentError for what callers do or TorchServe does not do."""
 
-    def __init__(self, store: Store, embedder: Embedder, index: VectorIndex, previews: Previews) -> None:
+    def __init__(
+        self, store: Store, embedder: Embedder, index: VectorIndex, previews: Previews, queries: QueryCache
+    ) -> None:
         self._store = store
         self._embedder = embedder
         self._index = index
         self._previews = previews
+        self._queries = queries
         self._calibrator = Calibrator(store.sample)
         self._turns: dict[str, _Turns] = {}
         self.ready = False
@@ -171,7 +175,7 @@ class ContentService:
         best images.
         """
         self.check_ready()
-        query = await self._embed(data, content_type, request_id)
+        query = await self._embed_query(data, content_type, request_id)
         return Retrieved(await self._search(query.vector, content_type, search), query.truncated)
 
     async def similar(self, content_id: str, search: Search) -> list[Hit]:
@@ -295,6 +299,15 @@ class ContentService:
     def fingerprint(self) -> str | None:
         """The model of the stored vectors; None as long as nothing is stored."""
         return self._store.fingerprint
+
+    async def _embed_query(self, data: bytes, content_type: ContentType, request_id: str) -> Embedding:
+        """As `_embed`, but the same query twice asks the model once."""
+        sha256 = digest(data)
+        query = self._queries.get(self.fingerprint or self.served, content_type, sha256)
+        if query is None:
+            query = await self._embed(data, content_type, request_id)
+            self._queries.put(content_type, sha256, query)
+        return query
 
     async def _embed(self, data: bytes, content_type: ContentType, request_id: str) -> Embedding:
         embedding = await self._embedder.embed(data, content_type, request_id)

@@ -80,6 +80,7 @@ class Settings:
     max_inflight_bytes: int = _setting(512 * 1024 * 1024, _whole(1 << 20, 1 << 36), "bodies held at once; then 503")
     body_timeout_s: int = _setting(60, _whole(1, 3600), "longest wait for a request's body; then 408")
     previews: bool = _setting(True, _true_or_false, "store a small picture or the first 500 characters of each content")
+    query_cache_bytes: int = _setting(64 * 1024 * 1024, _whole(0, 1 << 36), "memory for vectors of queries; 0: none")
     log_format: str = _setting("text", _log_format, "text for people, json for machines")
 
     @classmethod

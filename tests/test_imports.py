@@ -12,14 +12,34 @@ from .sidecar import ROOT
 # Each module of the package and the modules of the package it may import, outermost first.
 ALLOWED = {
     "__main__": {"__init__", "app", "content", "logs", "settings"},
-    "app": {"body", "content", "faiss_index", "previews", "routes", "service", "settings", "store", "torchserve"},
+    "app": {
+        "body",
+        "content",
+        "faiss_index",
+        "previews",
+        "query_cache",
+        "routes",
+        "service",
+        "settings",
+        "store",
+        "torchserve",
+    },
     "routes": {"__init__", "answers", "body", "content", "parameters", "ports", "service", "settings"},
     "parameters": {"content", "service"},
     "answers": {"content", "recommend", "service"},
-    "service": {"content", "ports", "previews", "recommend", "relevance", "store"},  # one store only: it has no port
+    "service": {
+        "content",
+        "ports",
+        "previews",
+        "query_cache",
+        "recommend",
+        "relevance",
+        "store",
+    },  # one store only: it has no port
     "recommend": {"content", "relevance"},
     "relevance": {"content"},
     "previews": {"content"},
+    "query_cache": {"content"},
     "store": {"blocks", "content", "database"},
     "blocks": set(),
     "database": {"content"},

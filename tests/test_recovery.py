@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 
-from .real_servers import RealSidecar, Reply, TorchServe
+from .real_servers import RealSidecar, Reply, TorchServe, http
 
 
 class Load:
@@ -88,6 +89,24 @@ def test_torchserve_is_killed_under_load(torchserve: TorchServe, real_sidecar: R
         torchserve.wait()  # a new server with a new key: the sidecar has to find out by itself
 
     print(_survives(real_sidecar, lambda: torchserve.stop(signal.SIGKILL), revive))
+
+
+def test_a_repeated_query_does_not_reach_torchserve(torchserve: TorchServe, real_sidecar: RealSidecar) -> None:
+    def requests() -> float:
+        headers = {"Authorization": f"Bearer {torchserve.key('management')}"}
+        metrics = http("GET", f"http://127.0.0.1:{torchserve.ports[2]}/metrics", None, headers).body
+        (count,) = re.findall(rb"^ts_inference_requests_total\{.*\} (\S+)$", metrics, re.MULTILINE)
+        return float(count)
+
+    assert real_sidecar.post("/add_content?id=a&type=text", b"asked again and again").status == 201
+    assert real_sidecar.post("/retrieve?type=text", b"a question").status == 200
+    before = requests()
+    for _ in range(5):
+        assert real_sidecar.post("/retrieve?type=text", b"a question").status == 200
+        assert real_sidecar.post("/add_content?id=b&type=text", b"asked again and again").status in (200, 201)
+    assert requests() == before
+    assert real_sidecar.post("/retrieve?type=text", b"another question").status == 200
+    assert requests() == before + 1
 
 
 def test_the_sidecar_waits_for_a_late_torchserve(torchserve: TorchServe, real_sidecar: RealSidecar) -> None:

@@ -37,6 +37,7 @@ def test_defaults() -> None:
         max_inflight_bytes=512 * 1024 * 1024,
         body_timeout_s=60,
         previews=True,
+        query_cache_bytes=64 * 1024 * 1024,
         log_format="text",
     )
 
@@ -55,6 +56,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "MAX_INFLIGHT_BYTES": "1048576",
         "BODY_TIMEOUT_S": "5",
         "PREVIEWS": "false",
+        "QUERY_CACHE_BYTES": "7",
         "LOG_FORMAT": "json",
     }
     assert sorted(environment) == sorted(setting.name.upper() for setting in fields(Settings))
@@ -71,6 +73,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         max_inflight_bytes=1048576,
         body_timeout_s=5,
         previews=False,
+        query_cache_bytes=7,
         log_format="json",
     )
 
