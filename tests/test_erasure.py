@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
+from collections.abc import Awaitable
 from contextlib import closing
 from pathlib import Path
 
@@ -75,7 +76,7 @@ async def test_no_copy_survives_in_pages_that_were_rearranged(tmp_path: Path) ->
         ), preview
 
     for step in range(250):
-        calls = []
+        calls: list[Awaitable[object]] = []
         for place in range(numbers.choice((1, 3, 20))):
             chance = numbers.random()
             if chance < 0.5 or not live:

@@ -199,7 +199,10 @@ async def test_the_historical_call(world: Sidecar) -> None:
             assert len(column["contents"]) == len(column["scores"]) == 3
             assert all(each.endswith(content_type) for each in column["contents"])
             assert {_theme(each) for each in column["contents"]} == ({0, 1} if history_type == "text" else {2})
-    nothing = {"text": {"contents": [], "scores": []}, "image": {"contents": [], "scores": []}}
+    nothing: dict[str, dict[str, list[Any]]] = {
+        "text": {"contents": [], "scores": []},
+        "image": {"contents": [], "scores": []},
+    }
     reply = await asyncio.to_thread(call, "nobody")
     del reply["time"]
     assert reply == {"text": nothing, "image": nothing}

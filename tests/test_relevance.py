@@ -36,8 +36,8 @@ async def _hits(sidecar: Sidecar, query_type: str, content_type: str, **query: s
 
 
 def _f1(hits: list[Any], keeps: Callable[[Any], bool]) -> float:
-    right = sum(hit["match"] for hit in hits if keeps(hit))
-    return 2 * right / max(1, sum(map(keeps, hits)) + sum(hit["match"] for hit in hits))
+    right: float = sum(hit["match"] for hit in hits if keeps(hit))
+    return 2 * right / max(1, sum(map(keeps, hits)) + sum(int(hit["match"]) for hit in hits))
 
 
 async def test_one_min_relevance_serves_all_directions_and_no_min_score_does(sidecar: Sidecar) -> None:
