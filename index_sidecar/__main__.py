@@ -10,9 +10,8 @@ from aiohttp import web
 
 from . import __version__, logs
 from .app import create_app
-from .content import ModelMismatch
+from .content import ModelMismatch, StoreError
 from .settings import Settings, SettingsError
-from .store import StoreError
 
 
 def main() -> None:

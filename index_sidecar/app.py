@@ -12,6 +12,10 @@ from aiohttp import web
 from .body import Bodies
 from .content import ModelMismatch, Unavailable
 from .faiss_index import FaissIndex
+from .index_url import qdrant_url
+from .qdrant import Nodes, QdrantCollection
+from .qdrant_index import QdrantIndex
+from .qdrant_store import QdrantStore
 from .routes import BODIES, EMBEDDER, SERVICE, SETTINGS, add_routes
 from .service import ContentService
 from .settings import Settings
@@ -36,10 +40,6 @@ def create_app(settings: Settings) -> web.Application:
 async def _parts(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     async with contextlib.AsyncExitStack() as stack:
-        store = Store(settings.data_dir / "contents.sqlite")
-        stack.push_async_callback(store.close)
-        index = FaissIndex()
-        stack.callback(index.close)
         embedder = TorchServeEmbedder(
             settings.torchserve_url,
             settings.torchserve_key_file,
@@ -48,9 +48,24 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
         )
         stack.push_async_callback(embedder.close)
         app[EMBEDDER] = embedder
-        service = app[SERVICE] = ContentService(store, embedder, index)
-        first_check = await _check_model(service)
-        tasks = [asyncio.create_task(_rebuild(service))]
+        tasks = []
+        if settings.index_url == "faiss":
+            store = Store(settings.data_dir / "contents.sqlite")
+            stack.push_async_callback(store.close)
+            index = FaissIndex()
+            stack.callback(index.close)
+            service = ContentService(store, embedder, index)
+            first_check = await _check_model(service)
+            tasks.append(asyncio.create_task(_rebuild(service, store)))
+        else:
+            collection = await _collection(settings)
+            stack.push_async_callback(collection.close)
+            service = ContentService(
+                QdrantStore(collection), embedder, QdrantIndex(collection, settings.qdrant_hnsw_ef)
+            )
+            first_check = await _check_model(service)
+            service.ready = True
+        app[SERVICE] = service
         if not first_check:
             tasks.append(asyncio.create_task(_keep_checking(service)))
         yield
@@ -59,8 +74,23 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def _collection(settings: Settings) -> QdrantCollection:
+    """The contents on the cluster, which need not answer yet. Raises StoreError when they can never be used."""
+    url = qdrant_url(settings.index_url)
+    nodes = Nodes(url.nodes, settings.qdrant_api_key_file, settings.qdrant_timeout_s)
+    collection = QdrantCollection(nodes, url.collection, settings.qdrant_shards, settings.qdrant_replication)
+    try:
+        await collection.check()
+    except Unavailable:
+        logger.warning("Qdrant does not answer yet; calls are served once it does")
+    except BaseException:
+        await collection.close()
+        raise
+    return collection
+
+
 async def _check_model(service: ContentService) -> bool:
-    """Whether TorchServe answered, and with the right model. Raises ModelMismatch: then the sidecar must not start."""
+    """Whether all that is asked answered, and with one model. Raises ModelMismatch: then the sidecar must not start."""
     try:
         fingerprint = await service.check_model()
     except ModelMismatch:
@@ -74,8 +104,8 @@ async def _check_model(service: ContentService) -> bool:
 
 
 async def _keep_checking(service: ContentService) -> None:
-    """TorchServe was not there at our start: ask until it is. From then on every call checks the model it gets."""
-    logger.warning("TorchServe does not answer yet; contents can be added and retrieved once it does")
+    """Not all was there at our start: ask until it is. From then on every call checks the model it gets."""
+    logger.warning("the model cannot be checked yet; contents can be added and retrieved once it can")
     try:
         while not await _check_model(service):
             await asyncio.sleep(_PROBE_PAUSE_S)
@@ -83,9 +113,9 @@ async def _keep_checking(service: ContentService) -> None:
         logger.error("all calls that need the model will be refused: %s", error)
 
 
-async def _rebuild(service: ContentService) -> None:
+async def _rebuild(service: ContentService, store: Store) -> None:
     try:
-        await service.rebuild_index()
+        await service.rebuild_index(store)
     except Exception:
         logger.exception("the index cannot be built from the store")
         raise

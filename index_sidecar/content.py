@@ -1,4 +1,4 @@
-"""What the archive is made of, and what can go wrong with it. Pure: no HTTP, no Faiss, no SQLite."""
+"""What the archive is made of, and what can go wrong with it. Pure: no HTTP, no Faiss, no SQLite, no Qdrant."""
 
 from __future__ import annotations
 
@@ -51,6 +51,14 @@ class Hit:
     score: float
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of the contents; `next` is the cursor of the page after it, None on the last one."""
+
+    contents: list[Content]
+    next: str | None
+
+
 def digest(data: bytes) -> bytes:
     """The 32-byte SHA-256 that tells whether two contents are the same bytes."""
     return hashlib.sha256(data).digest()
@@ -59,6 +67,10 @@ def digest(data: bytes) -> bytes:
 def ranked(hits: list[Hit], k: int) -> list[Hit]:
     """The k best hits, highest score first; equal scores in the order of their ids, so that answers are stable."""
     return sorted(hits, key=lambda hit: (-hit.score, hit.id))[:k]
+
+
+class StoreError(Exception):
+    """The archive cannot be opened; the message, for the operator, says why and what to do."""
 
 
 class ContentError(Exception):
@@ -73,7 +85,7 @@ class ContentError(Exception):
         ├── NotReady          the index is still being built
         ├── Overloaded        more is waiting than we promise to hold
         ├── EmbedderUnavailable   TorchServe does not answer
-        ├── StorageUnavailable    the disk does not take the write
+        ├── StorageUnavailable    the disk does not take the write, or no node of the cluster answers
         └── ModelMismatch     the served model is not the one the stored vectors are of
     """
 
@@ -131,8 +143,8 @@ class ModelMismatch(Unavailable):
     def __init__(self, stored: str, served: str) -> None:
         super().__init__(
             f"the stored vectors are of the model {stored}, but TorchServe serves {served}, and vectors of two models"
-            " cannot be compared. Serve the archive of the stored model again, or point DATA_DIR to an empty folder"
-            " and add the contents anew"
+            " cannot be compared. Serve the archive of the stored model again, or point DATA_DIR (or INDEX_URL) to an"
+            " empty place and add the contents anew"
         )
 
 

@@ -47,7 +47,7 @@ class FaissIndex:
         """Finish the call under way and end the thread."""
         self._thread.shutdown()
 
-    def count(self, content_type: ContentType) -> int:
+    async def count(self, content_type: ContentType) -> int:
         """How many contents of one type are in."""
         return len(self._shelves[content_type].ids)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import re
 import time
@@ -19,6 +21,7 @@ from .content import (
     Hit,
     InvalidInput,
     NotFound,
+    StorageUnavailable,
     Target,
     TooLarge,
     Unavailable,
@@ -52,6 +55,7 @@ _STATUSES: dict[type[ContentError], int] = {
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 # Without a pattern of its own, aiohttp takes no braces here.
 _CONTENT = "/contents/{id:[^/]+}"
+_HEALTH_S = 2.0  # whoever asks for our health must not wait for the storage's
 _SAFE_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -196,22 +200,28 @@ async def delete_content(request: web.Request) -> web.Response:
 async def health(request: web.Request) -> web.Response:
     """GET /health: the process lives, and how the things around it are."""
     service = request.app[SERVICE]
-    fingerprint = service.fingerprint or service.served
+    contents, stored = None, None
+    with contextlib.suppress(StorageUnavailable, TimeoutError):
+        async with asyncio.timeout(_HEALTH_S):
+            contents, stored = await service.counts(), await service.fingerprint()
+    fingerprint = stored or service.served
     body = {
         "status": "ok",
         "version": __version__,
-        "ready": service.ready,
+        "ready": service.ready and contents is not None,
+        "storage": "unavailable" if contents is None else "available",
         "embedder": "available" if request.app[EMBEDDER].answers else "unavailable",
         "model": fingerprint,
         "weights": fingerprint.split(":")[1] if fingerprint else None,
-        "contents": service.counts(),
+        "contents": contents,
     }
     return web.json_response(body)
 
 
 async def ready(request: web.Request) -> web.Response:
-    """GET /ready: 200 when every call is served, 503 while the index is being built."""
+    """GET /ready: 200 when every call is served, 503 while the index is being built or the storage does not answer."""
     request.app[SERVICE].check_ready()
+    await request.app[SERVICE].check_storage()
     return web.json_response({"status": "ready"})
 
 

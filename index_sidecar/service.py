@@ -1,7 +1,8 @@
 """The product: add a content, retrieve the most similar ones, look at one, delete one.
 
 A write first reaches the store, where it survives everything, then the index, which can be rebuilt from the store at
-any time; only then it is acknowledged. Calls for the same id wait for each other, so that store and index agree.
+any time; only then it is acknowledged. Calls for the same id wait for each other, so that store and index agree. On a
+cluster both are one, and other sidecars write to it, too: so nothing of the archive is remembered here.
 """
 
 from __future__ import annotations
@@ -15,8 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .content import CONTENT_TYPES, Content, ContentType, Embedding, Hit, NotFound, NotReady, Target, digest, ranked
-from .ports import Embedder, VectorIndex
-from .store import Store
+from .ports import Embedder, LocalStore, Store, VectorIndex
 
 logger = logging.getLogger(__name__)
 
@@ -51,10 +51,10 @@ class ContentService:
         self.ready = False
         self.served: str | None = None  # the model TorchServe had when it was last asked
 
-    async def rebuild_index(self) -> None:
-        """Fill the empty index from the store; until then every call but this raises NotReady."""
-        started, total, done = time.monotonic(), await self._store.count(), 0
-        pages = self._store.scan(_ROWS_A_STEP)
+    async def rebuild_index(self, store: LocalStore) -> None:
+        """Fill the empty index from its store; until then every call but this raises NotReady."""
+        started, total, done = time.monotonic(), await store.count(), 0
+        pages = store.scan(_ROWS_A_STEP)
         while page := await asyncio.to_thread(next, pages, None):
             await self._index.upsert(page)
             done += len(page)
@@ -128,19 +128,22 @@ class ContentService:
                 raise NotFound("no content has this id")
             await self._index.delete(content_id)
 
-    def counts(self) -> dict[ContentType, int]:
+    async def counts(self) -> dict[ContentType, int]:
         """How many contents of each type can be found."""
-        return {content_type: self._index.count(content_type) for content_type in CONTENT_TYPES}
+        return {content_type: await self._index.count(content_type) for content_type in CONTENT_TYPES}
 
-    @property
-    def fingerprint(self) -> str | None:
+    async def fingerprint(self) -> str | None:
         """The model of the stored vectors; None as long as nothing is stored."""
-        return self._store.fingerprint
+        return await self._store.fingerprint()
+
+    async def check_storage(self) -> None:
+        """Raises StorageUnavailable unless stored contents can be read now."""
+        await self._store.check()
 
     async def _embed(self, data: bytes, content_type: ContentType, request_id: str) -> Embedding:
         embedding = await self._embedder.embed(data, content_type, request_id)
         self.served = embedding.fingerprint
-        self._store.check_model(embedding.fingerprint)
+        await self._store.check_model(embedding.fingerprint)
         return embedding
 
     def check_ready(self) -> None:

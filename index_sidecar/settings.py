@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
+
+from .index_url import qdrant_url
 
 _T = TypeVar("_T")
 
@@ -35,6 +38,12 @@ def _url(value: str) -> str:
     return value
 
 
+def _index_url(value: str) -> str:
+    if value not in ("", "faiss"):
+        qdrant_url(value)
+    return value or "faiss"
+
+
 def _log_format(value: str) -> str:
     if value not in ("text", "json"):
         raise ValueError("must be text or json")
@@ -51,6 +60,10 @@ def _path(value: str) -> Path:
     return Path(_text(value))  # an empty one would silently be the working folder
 
 
+def _optional_path(value: str) -> Path | None:
+    return Path(value) if value else None
+
+
 def _setting(default: _T, read: Callable[[str], _T], help_: str) -> _T:
     field_: _T = field(default=default, metadata={"read": read, "help": help_})
     return field_
@@ -62,7 +75,9 @@ class Settings:
 
     host: str = _setting("127.0.0.1", _text, "address to listen on; 0.0.0.0 for all")
     port: int = _setting(8090, _whole(0, 65535), "port to listen on; 0 for a free one")
-    data_dir: Path = _setting(Path("data"), _path, "folder of contents.sqlite, the durable truth")
+    data_dir: Path = _setting(
+        Path("data"), _path, "folder of contents.sqlite, the durable truth unless INDEX_URL says otherwise"
+    )
     torchserve_url: str = _setting("http://127.0.0.1:8080", _url, "TorchServe's inference address")
     torchserve_key_file: Path = _setting(
         Path("run/torchserve/key_file.json"), _path, "the key_file.json TorchServe writes when it starts"
@@ -73,6 +88,16 @@ class Settings:
     max_image_bytes: int = _setting(32 * 1024 * 1024, _whole(1, 1 << 30), "largest image file; then 413")
     max_inflight_bytes: int = _setting(512 * 1024 * 1024, _whole(1 << 20, 1 << 36), "bodies held at once; then 503")
     body_timeout_s: int = _setting(60, _whole(1, 3600), "longest wait for a request's body; then 408")
+    index_url: str = _setting(
+        "faiss",
+        _index_url,
+        "faiss: SQLite and Faiss here; qdrant://HOST:PORT[,HOST:PORT]: a cluster, qdrants:// by TLS",
+    )
+    qdrant_api_key_file: Path | None = _setting(None, _optional_path, "file with Qdrant's API key and nothing else")
+    qdrant_timeout_s: int = _setting(10, _whole(1, 600), "longest wait for Qdrant, all nodes together; then 503")
+    qdrant_shards: int = _setting(6, _whole(1, 1024), "shards of the collection when it is created; fixed from then on")
+    qdrant_replication: int = _setting(1, _whole(1, 16), "copies of each shard when the collection is created")
+    qdrant_hnsw_ef: int = _setting(256, _whole(10, 10000), "candidates of a search: more find better and slower")
     log_format: str = _setting("text", _log_format, "text for people, json for machines")
 
     @classmethod
@@ -86,7 +111,8 @@ class Settings:
                 try:
                     values[setting.name] = setting.metadata["read"](environment[name])
                 except ValueError as error:
-                    mistakes.append(f"{name}={environment[name]!r} {error}")
+                    shown = re.sub(r"//.*@", "//...@", environment[name])  # somebody's password, perhaps
+                    mistakes.append(f"{name}={shown!r} {error}")
         if mistakes:
             raise SettingsError("\n".join(mistakes))
         return cls(**values)

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from .content import Content, Embedding, ModelMismatch, StorageUnavailable
+from .content import Content, Embedding, ModelMismatch, StorageUnavailable, StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -50,10 +50,6 @@ _DUPLICATES_NAMED = 100
 _Statement = tuple[str, Sequence[Any]]
 
 
-class StoreError(Exception):
-    """The store cannot be opened; the message says why and what to do."""
-
-
 class Store:
     """Contents by id. Made by `open`; every method may be called from the event loop."""
 
@@ -70,7 +66,7 @@ class Store:
         self._reader = ThreadPoolExecutor(1, "store-reader")
         self._waiting: list[tuple[list[_Statement], asyncio.Future[int]]] = []
         self._flush_task: asyncio.Task[None] | None = None
-        self.fingerprint = self._read_fingerprint()
+        self._fingerprint = self._read_fingerprint()
 
     def _read_fingerprint(self) -> str | None:
         """The model all stored vectors are of; None while there are none."""
@@ -87,16 +83,23 @@ class Store:
         self._read_connection.close()
         self._lock.close()
 
-    def check_model(self, fingerprint: str) -> None:
+    async def check(self) -> None:
+        """Nothing to ask for: the file is open."""
+
+    async def fingerprint(self) -> str | None:
+        """The model all stored vectors are of; None while nothing was ever stored."""
+        return self._fingerprint
+
+    async def check_model(self, fingerprint: str) -> None:
         """Raises ModelMismatch unless vectors of this model may be compared with the stored ones."""
-        if self.fingerprint is not None and self.fingerprint != fingerprint:
-            raise ModelMismatch(self.fingerprint, fingerprint)
+        if self._fingerprint is not None and self._fingerprint != fingerprint:
+            raise ModelMismatch(self._fingerprint, fingerprint)
 
     async def put(self, content: Content) -> None:
         """Store a content, replacing what its id held. Durable when it returns. Raises StorageUnavailable."""
         embedding = content.embedding
-        self.check_model(embedding.fingerprint)
-        self.fingerprint = embedding.fingerprint
+        await self.check_model(embedding.fingerprint)
+        self._fingerprint = embedding.fingerprint
         row = (
             *(content.id, content.type, content.user, content.sha256, content.created, int(embedding.truncated)),
             embedding.vector.astype("<f4").tobytes(),

@@ -436,6 +436,7 @@ async def test_health(sidecar: Sidecar) -> None:
         "status": "ok",
         "version": __version__,
         "ready": True,
+        "storage": "available",
         "embedder": "available",
         "model": FINGERPRINT,
         "weights": "untrained",

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from index_sidecar.content import ModelMismatch, StorageUnavailable, digest
-from index_sidecar.store import Store, StoreError
+from index_sidecar.content import ModelMismatch, StorageUnavailable, StoreError, digest
+from index_sidecar.store import Store
 
 from .contents import content_of, plain
 from .fake_torchserve import FINGERPRINT
@@ -77,12 +77,12 @@ async def test_a_content_comes_back_as_it_was_put(store: Store) -> None:
 async def test_it_all_comes_back_after_a_close(path: Path) -> None:
     contents = [content_of(f"id {i}", b"%d" % i) for i in range(5)]
     store = Store(path)
-    assert store.fingerprint is None
+    assert await store.fingerprint() is None
     for content in contents:
         await store.put(content)
     await store.close()
     store = Store(path)
-    assert store.fingerprint == FINGERPRINT
+    assert await store.fingerprint() == FINGERPRINT
     pages = list(store.scan(2))
     assert [[plain(content) for content in page] for page in pages] == [
         [plain(content) for content in contents[first : first + 2]] for first in (0, 2, 4)
@@ -178,9 +178,9 @@ async def test_vectors_of_two_models_are_never_mixed(store: Store) -> None:
     assert FINGERPRINT in str(caught.value)
     assert OTHER_MODEL in str(caught.value)
     assert await store.count() == 1
-    store.check_model(FINGERPRINT)
+    await store.check_model(FINGERPRINT)
     with pytest.raises(ModelMismatch):
-        store.check_model(OTHER_MODEL)
+        await store.check_model(OTHER_MODEL)
 
 
 async def test_a_second_process_is_kept_out(store: Store, path: Path) -> None:
