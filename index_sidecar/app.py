@@ -13,6 +13,7 @@ from .body import Bodies
 from .content import ModelMismatch, Unavailable
 from .faiss_index import FaissIndex
 from .index_url import qdrant_url
+from .previews import Previews
 from .qdrant import Nodes, QdrantCollection
 from .qdrant_index import QdrantIndex
 from .qdrant_store import QdrantStore
@@ -40,6 +41,8 @@ def create_app(settings: Settings) -> web.Application:
 async def _parts(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     async with contextlib.AsyncExitStack() as stack:
+        previews = Previews(settings.previews)
+        stack.callback(previews.close)
         embedder = TorchServeEmbedder(
             settings.torchserve_url,
             settings.torchserve_key_file,
@@ -54,14 +57,14 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
             stack.push_async_callback(store.close)
             index = FaissIndex()
             stack.callback(index.close)
-            service = ContentService(store, embedder, index)
+            service = ContentService(store, embedder, index, previews)
             first_check = await _check_model(service)
             tasks.append(asyncio.create_task(_rebuild(service, store)))
         else:
             collection = await _collection(settings)
             stack.push_async_callback(collection.close)
             service = ContentService(
-                QdrantStore(collection), embedder, QdrantIndex(collection, settings.qdrant_hnsw_ef)
+                QdrantStore(collection), embedder, QdrantIndex(collection, settings.qdrant_hnsw_ef), previews
             )
             first_check = await _check_model(service)
             service.ready = True

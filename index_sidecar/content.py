@@ -17,6 +17,8 @@ ContentType = Literal["text", "image"]
 CONTENT_TYPES: tuple[ContentType, ...] = get_args(ContentType)
 Target = Literal["any", "text", "image", "each"]
 TARGETS: tuple[Target, ...] = get_args(Target)
+Rank = Literal["score", "relevance"]
+RANKS: tuple[Rank, ...] = get_args(Rank)
 Vector = npt.NDArray[np.float32]
 
 
@@ -43,17 +45,18 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One answer of a search; `score` is the cosine similarity to the query."""
+    """One answer of a search; `score` is the cosine similarity to the query, `relevance` as in relevance.py."""
 
     id: str
     type: ContentType
     user: str | None
     score: float
+    relevance: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some of the contents; `next` is the cursor of the page after it, None on the last one."""
+    """Some contents of a longer list; `next` is the cursor to the following ones, None at the end."""
 
     contents: list[Content]
     next: str | None
@@ -64,8 +67,13 @@ def digest(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-def ranked(hits: list[Hit], k: int) -> list[Hit]:
-    """The k best hits, highest score first; equal scores in the order of their ids, so that answers are stable."""
+def ranked(hits: list[Hit], k: int, rank: Rank = "score") -> list[Hit]:
+    """The k best hits; equal ones in the order of their ids, so that answers are stable.
+
+    By relevance only where that of all is known.
+    """
+    if rank == "relevance" and all(hit.relevance is not None for hit in hits):
+        return sorted(hits, key=lambda hit: (-(hit.relevance or 0.0), -hit.score, hit.id))[:k]
     return sorted(hits, key=lambda hit: (-hit.score, hit.id))[:k]
 
 

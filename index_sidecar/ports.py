@@ -48,6 +48,9 @@ class Store(Protocol):
     async def get(self, content_id: str) -> Content | None:
         """The content stored under an id."""
 
+    async def get_many(self, ids: Sequence[str]) -> list[Content]:
+        """The contents stored under some ids, always in the same order."""
+
     async def preview(self, content_id: str) -> tuple[Content, bytes] | None:
         """A content and its preview; None when there is no such content, or no preview of it."""
 

@@ -85,13 +85,14 @@ class QdrantStore:
 
     async def get(self, content_id: str) -> Content | None:
         """The content stored under an id."""
-        found = await self.get_all([content_id])
+        found = await self.get_many([content_id])
         return found[0] if found else None
 
-    async def get_all(self, content_ids: Sequence[str]) -> list[Content]:
-        """The contents that are stored under these ids, in no order."""
-        body = {"ids": [point_id(each) for each in content_ids], **_WHOLE}
-        return [_content(point) for point in await self._collection.read("/points", body) or ()]
+    async def get_many(self, ids: Sequence[str]) -> list[Content]:
+        """The contents stored under some ids, in the order they were last written."""
+        body = {"ids": [point_id(each) for each in ids], **_WHOLE}
+        found = [_content(point) for point in await self._collection.read("/points", body) or ()]
+        return sorted(found, key=_age)
 
     async def preview(self, content_id: str) -> tuple[Content, bytes] | None:
         """A content and its preview; None when there is no such content, or no preview of it."""
@@ -105,7 +106,7 @@ class QdrantStore:
         """Contents of these bytes, in the order they were last written; at most 100."""
         chosen = {"must": [matches("sha256", sha256.hex()), matches("type", content_type)]}
         found = await self._scroll(chosen, _DUPLICATES_NAMED, order_by="created", **_WHOLE)
-        return sorted(_contents(found), key=lambda content: (content.created, content.id))
+        return sorted(_contents(found), key=_age)
 
     async def history(self, user: str, content_type: ContentType, limit: int) -> list[Content]:
         """The user's newest contents of a type, newest first."""
@@ -167,6 +168,10 @@ def _content(point: dict[str, Any]) -> Content:
     return Content(payload["id"], payload["type"], payload.get("user"), sha256, payload["created"], embedding)
 
 
+def _age(content: Content) -> tuple[float, str]:
+    return content.created, content.id
+
+
 def _contents(found: Any) -> list[Content]:
     return [_content(point) for point in found["points"]] if found else []
 
@@ -175,4 +180,4 @@ def _cursor(after: str) -> str:
     try:
         return str(uuid.UUID(after))
     except ValueError:
-        raise InvalidInput("after is not the `next` of an earlier page", "invalid_after") from None
+        raise InvalidInput("after must be the `next` of the page before", "invalid_after") from None

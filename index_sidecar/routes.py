@@ -1,4 +1,4 @@
-"""HTTP <-> service: parameters in, JSON out, and the one table from errors to statuses."""
+"""HTTP <-> service: which path asks for what. parameters.py reads the queries, answers.py writes the answers."""
 
 from __future__ import annotations
 
@@ -13,24 +13,9 @@ from typing import Any
 
 from aiohttp import web
 
-from . import __version__
+from . import __version__, answers, parameters
 from .body import Bodies
-from .content import (
-    ContentError,
-    ContentType,
-    Hit,
-    InvalidInput,
-    NotFound,
-    StorageUnavailable,
-    Target,
-    TooLarge,
-    Unavailable,
-    Unsupported,
-    check_id,
-    check_k,
-    check_target,
-    check_type,
-)
+from .content import CONTENT_TYPES, ContentError, ContentType, StorageUnavailable, Target, check_id, check_type
 from .ports import Embedder
 from .service import ContentService
 from .settings import Settings
@@ -44,14 +29,6 @@ SETTINGS = web.AppKey("settings", Settings)
 BODIES = web.AppKey("bodies", Bodies)
 REQUEST_ID = web.RequestKey("request_id", str)
 
-# The nearest class of an error's ancestry decides.
-_STATUSES: dict[type[ContentError], int] = {
-    InvalidInput: 400,
-    TooLarge: 413,
-    Unsupported: 415,
-    NotFound: 404,
-    Unavailable: 503,
-}
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 # Without a pattern of its own, aiohttp takes no braces here.
 _CONTENT = "/contents/{id:[^/]+}"
@@ -67,8 +44,13 @@ def add_routes(app: web.Application) -> None:
         [
             web.post("/add_content", add_content),
             web.post("/retrieve", retrieve),
+            web.post("/recommend", recommend),
+            web.get("/contents", get_contents),
             web.get(_CONTENT, get_content),
             web.delete(_CONTENT, delete_content),
+            web.get(_CONTENT + "/preview", get_preview),
+            web.get(_CONTENT + "/similar", get_similar),
+            web.delete("/users/{user:[^/]+}/contents", delete_user),
             web.post("/mv_retrieval/v0.1/add_content", add_content),
             web.post("/mv_retrieval/v0.1/retrieve_contents", retrieve_contents),
             web.post("/mv_retrieval/v0.1/recommend_contents", recommend_contents),
@@ -88,17 +70,19 @@ async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         response = await handler(request)
     except ContentError as error:
-        response = _content_error(request, error)
+        response = answers.content_error(request[REQUEST_ID], error)
     except web.HTTPException as error:
         message = f"{error.reason}: {request.method} {request.path}"
-        response = _error(request, error.status, _CODES.get(error.status, "http_error"), message)
+        code = _CODES.get(error.status, "http_error")
+        response = answers.error(request[REQUEST_ID], error.status, code, message)
         if "Allow" in error.headers:
             response.headers["Allow"] = error.headers["Allow"]
     except ConnectionResetError:
         raise  # the caller has left: nobody to answer
     except Exception:
         logger.exception("unexpected error", extra={"request_id": request[REQUEST_ID]})
-        response = _error(request, 500, "internal", "an unexpected error, which the log describes")
+        message = "an unexpected error, which the log describes"
+        response = answers.error(request[REQUEST_ID], 500, "internal", message)
     response.headers["X-Request-ID"] = request[REQUEST_ID]
     milliseconds = (time.perf_counter() - started) * 1000
     # The path without its query: ids and users of contents are the archive's business, not the log's.
@@ -107,49 +91,22 @@ async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     return response
 
 
-def _content_error(request: web.Request, error: ContentError) -> web.Response:
-    status = next(_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES)
-    if error.code == "body_timeout":
-        status = 408
-    response = _error(request, status, error.code, str(error))
-    if isinstance(error, Unavailable):
-        response.headers["Retry-After"] = str(error.retry_after_s)
-    return response
-
-
-def _error(request: web.Request, status: int, code: str, message: str) -> web.Response:
-    error = {"code": code, "message": message, "request_id": request[REQUEST_ID]}
-    return web.json_response({"error": error}, status=status)
-
-
 async def add_content(request: web.Request) -> web.Response:
-    """POST /add_content?id=&type=[&user=], the content as the body."""
+    """POST /add_content?id=&type=[&user=][&near=], the content as the body."""
     started = time.perf_counter()
     content_id = check_id(request.query.get("id"))
     content_type = check_type(request.query.get("type"))
-    user = _user(request)
+    user = parameters.user(request)
+    near = parameters.number(request, "near", 0, 1)
     async with _content(request, content_type) as data:
-        added = await request.app[SERVICE].add_content(data, content_id, content_type, user, request[REQUEST_ID])
-    messages = {
-        "added": f"{content_type} added",
-        "unchanged": f"this {content_type} was stored under this id before: nothing changed",
-        "replaced": f"{content_type} stored in place of what the id held before",
-    }
-    body = {
-        "id": content_id,
-        "type": content_type,
-        "status": added.status,
-        "duplicate_of": added.duplicate_of,
-        "truncated": added.content.embedding.truncated,
-        "msg": messages[added.status],
-        "time": _seconds_since(started),
-    }
-    return web.json_response(body, status=201 if added.status == "added" else 200)
+        service, request_id = request.app[SERVICE], request[REQUEST_ID]
+        added = await service.add_content(data, content_id, content_type, user, request_id, near)
+    return answers.added(added, near is not None, started)
 
 
 async def retrieve(request: web.Request) -> web.Response:
-    """POST /retrieve?type=[&k=][&user=][&target=], the query as the body."""
-    return await _retrieve(request, check_target(request.query.get("target")))
+    """POST /retrieve?type=[&k=][&user=][&target=][&min_score=][&min_relevance=][&rank=], the query as the body."""
+    return await _retrieve(request, None)
 
 
 async def retrieve_contents(request: web.Request) -> web.Response:
@@ -157,44 +114,70 @@ async def retrieve_contents(request: web.Request) -> web.Response:
     return await _retrieve(request, "each")
 
 
-async def _retrieve(request: web.Request, target: Target) -> web.Response:
+async def _retrieve(request: web.Request, target: Target | None) -> web.Response:
     started = time.perf_counter()
     content_type = check_type(request.query.get("type"))
-    k = check_k(request.query.get("k"))
-    user = _user(request)
+    search = parameters.search(request, target)
     async with _content(request, content_type) as data:
-        found = await request.app[SERVICE].retrieve(data, k, content_type, target, user, request[REQUEST_ID])
-    body: dict[str, Any]
-    if target == "each":
-        body = {content_type: _column(found.hits, content_type) for content_type in ("text", "image")}
-    else:
-        body = {"contents": [_hit(hit) for hit in found.hits]}
-    return web.json_response({**body, "truncated": found.truncated, "time": _seconds_since(started)})
+        found = await request.app[SERVICE].retrieve(data, content_type, search, request[REQUEST_ID])
+    return answers.found(found.hits, search.target, started, truncated=found.truncated)
+
+
+async def recommend(request: web.Request) -> web.Response:
+    """POST /recommend?user=[&k=][&target=][&diversity=][&seed=], without a body."""
+    started = time.perf_counter()
+    user = check_id(request.query.get("user"), "user")
+    search, diversity = parameters.recommendation(request), parameters.diversity(request)
+    seed = parameters.seed(request)
+    result = await request.app[SERVICE].recommend(user, search, diversity, seed, CONTENT_TYPES)
+    return answers.recommended(result, search.target, started)
 
 
 async def recommend_contents(request: web.Request) -> web.Response:
-    """POST /mv_retrieval/v0.1/recommend_contents: known to historical clients, not built yet."""
-    raise web.HTTPNotImplemented
+    """POST /mv_retrieval/v0.1/recommend_contents?user=&k=: the historical call, k of each type for each history."""
+    started = time.perf_counter()
+    user = check_id(request.query.get("user"), "user")
+    search = parameters.recommendation(request, "each")
+    service, diversity, seed = request.app[SERVICE], parameters.diversity(request), parameters.seed(request)
+    results = {each: await service.recommend(user, search, diversity, seed, (each,)) for each in CONTENT_TYPES}
+    return answers.recommended_by_history(results, started)
+
+
+async def get_contents(request: web.Request) -> web.Response:
+    """GET /contents[?user=][&type=][&limit=][&after=]: what is stored, a page at a time."""
+    user, content_type = parameters.user(request), parameters.optional_type(request)
+    limit, after = parameters.limit(request), request.query.get("after")
+    return answers.page(await request.app[SERVICE].page(user, content_type, limit, after))
 
 
 async def get_content(request: web.Request) -> web.Response:
     """GET /contents/{id}: what is stored, without its vector."""
-    content = await request.app[SERVICE].get_content(check_id(request.match_info["id"]))
-    body = {
-        "id": content.id,
-        "type": content.type,
-        "user": content.user,
-        "sha256": content.sha256.hex(),
-        "created": content.created,
-        "truncated": content.embedding.truncated,
-    }
-    return web.json_response(body)
+    return web.json_response(answers.content(await request.app[SERVICE].get_content(_content_id(request))))
 
 
 async def delete_content(request: web.Request) -> web.Response:
     """DELETE /contents/{id}: 204 when it is gone for good."""
-    await request.app[SERVICE].delete_content(check_id(request.match_info["id"]))
+    await request.app[SERVICE].delete_content(_content_id(request))
     return web.Response(status=204)
+
+
+async def get_preview(request: web.Request) -> web.Response:
+    """GET /contents/{id}/preview: a small WebP of an image, the first characters of a text."""
+    content, data = await request.app[SERVICE].preview(_content_id(request))
+    return answers.preview(request, content, data)
+
+
+async def get_similar(request: web.Request) -> web.Response:
+    """GET /contents/{id}/similar, with the parameters of /retrieve but `type`: like it, without asking the model."""
+    started = time.perf_counter()
+    search = parameters.search(request)
+    return answers.found(await request.app[SERVICE].similar(_content_id(request), search), search.target, started)
+
+
+async def delete_user(request: web.Request) -> web.Response:
+    """DELETE /users/{user}/contents: how many were erased, when they are gone for good."""
+    deleted = await request.app[SERVICE].delete_user(check_id(request.match_info["user"], "user"))
+    return web.json_response({"deleted": deleted})
 
 
 async def health(request: web.Request) -> web.Response:
@@ -225,24 +208,11 @@ async def ready(request: web.Request) -> web.Response:
     return web.json_response({"status": "ready"})
 
 
-def _user(request: web.Request) -> str | None:
-    return check_id(request.query["user"], "user") if "user" in request.query else None
+def _content_id(request: web.Request) -> str:
+    return check_id(request.match_info["id"])
 
 
 def _content(request: web.Request, content_type: ContentType) -> Any:
     settings = request.app[SETTINGS]
     limit = settings.max_text_bytes if content_type == "text" else settings.max_image_bytes
     return request.app[BODIES].read(request, limit)
-
-
-def _hit(hit: Hit) -> dict[str, Any]:
-    return {"id": hit.id, "type": hit.type, "user": hit.user, "score": hit.score}
-
-
-def _column(hits: list[Hit], content_type: str) -> dict[str, list[Any]]:
-    chosen = [hit for hit in hits if hit.type == content_type]
-    return {"contents": [hit.id for hit in chosen], "scores": [hit.score for hit in chosen]}
-
-
-def _seconds_since(started: float) -> float:
-    return round(time.perf_counter() - started, 4)

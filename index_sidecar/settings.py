@@ -50,6 +50,12 @@ def _log_format(value: str) -> str:
     return value
 
 
+def _true_or_false(value: str) -> bool:
+    if value not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return value == "true"
+
+
 def _text(value: str) -> str:
     if not value:
         raise ValueError("must not be empty")
@@ -98,6 +104,7 @@ class Settings:
     qdrant_shards: int = _setting(6, _whole(1, 1024), "shards of the collection when it is created; fixed from then on")
     qdrant_replication: int = _setting(1, _whole(1, 16), "copies of each shard when the collection is created")
     qdrant_hnsw_ef: int = _setting(256, _whole(10, 10000), "candidates of a search: more find better and slower")
+    previews: bool = _setting(True, _true_or_false, "store a small picture or the first 500 characters of each content")
     log_format: str = _setting("text", _log_format, "text for people, json for machines")
 
     @classmethod

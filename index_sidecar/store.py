@@ -1,87 +1,74 @@
-"""The durable truth: contents and their vectors in one SQLite file.
+"""The durable truth: contents, their vectors and their previews in one SQLite file.
 
-A write returns when its row is on disk (WAL, synchronous=FULL). Writes that arrive while a commit is under way share
-the next one, so that an fsync serves many. One thread writes, one reads; WAL lets them do so at the same time.
+A write returns when its row is on disk, and the vector and preview it took away are in no file any more: blocks.py and
+database.py tell how.
 All vectors of a store are of one model, whose fingerprint is kept once, in `meta`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import fcntl
-import logging
+import json
 import sqlite3
+import struct
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .content import Content, Embedding, ModelMismatch, StorageUnavailable, StoreError
-
-logger = logging.getLogger(__name__)
+from . import blocks
+from .content import Content, ContentType, Embedding, InvalidInput, ModelMismatch, Page
+from .database import Database, Row, connect
 
 _SCHEMA_VERSION = 1
-_SCHEMA = """
+# Keys only grow, also after deletions: a page that ends at a key goes on behind it. What must be gone when it is
+# erased is in blocks: `block` is the vector's, `preview` a JSON list of the preview's.
+_SCHEMA = f"""
 CREATE TABLE contents (
-    key       INTEGER PRIMARY KEY,
+    key       INTEGER PRIMARY KEY AUTOINCREMENT,
     id        TEXT NOT NULL UNIQUE,
     type      TEXT NOT NULL CHECK (type IN ('text', 'image')),
     user      TEXT,
     sha256    BLOB NOT NULL CHECK (length(sha256) = 32),
     created   REAL NOT NULL,
     truncated INTEGER NOT NULL,
-    vector    BLOB NOT NULL CHECK (length(vector) = 2048)
+    block     INTEGER NOT NULL,
+    preview   TEXT
 ) STRICT;
-CREATE INDEX contents_by_bytes ON contents (sha256, type);
+CREATE INDEX contents_by_bytes ON contents (type, sha256);
+CREATE INDEX contents_by_type ON contents (type);
 CREATE INDEX contents_by_user ON contents (user) WHERE user IS NOT NULL;
+CREATE INDEX contents_by_age ON contents (user, type, created) WHERE user IS NOT NULL;
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-"""
-_COLUMNS = "id, type, user, sha256, created, truncated, vector, (SELECT value FROM meta WHERE name = 'model')"
+{blocks.schema("vectors")}{blocks.schema("previews")}"""
+VECTOR = "(SELECT bytes FROM vectors WHERE vectors.block = contents.block)"
+_COLUMNS = f"id, type, user, sha256, created, truncated, {VECTOR}, (SELECT value FROM meta WHERE name = 'model')"
 _PUT = """
-INSERT INTO contents (id, type, user, sha256, created, truncated, vector) VALUES (?, ?, ?, ?, ?, ?, ?)
+INSERT INTO contents (id, type, user, sha256, created, truncated, block, preview) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET type = excluded.type, user = excluded.user, sha256 = excluded.sha256,
-    created = excluded.created, truncated = excluded.truncated, vector = excluded.vector
+    created = excluded.created, truncated = excluded.truncated, block = excluded.block, preview = excluded.preview
 """
 _SET_MODEL = "INSERT INTO meta (name, value) VALUES ('model', ?) ON CONFLICT (name) DO NOTHING"
+_LENGTH = struct.Struct("<I")
 _DUPLICATES_NAMED = 100
-
-_Statement = tuple[str, Sequence[Any]]
 
 
 class Store:
-    """Contents by id. Made by `open`; every method may be called from the event loop."""
+    """Contents by id; every method may be called from the event loop."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock = _lock_folder(path.parent)
-        try:
-            self._write_connection = _connect(path)
-            self._read_connection = _connect(path)
-        except BaseException:
-            self._lock.close()
-            raise
-        self._writer = ThreadPoolExecutor(1, "store-writer")
-        self._reader = ThreadPoolExecutor(1, "store-reader")
-        self._waiting: list[tuple[list[_Statement], asyncio.Future[int]]] = []
-        self._flush_task: asyncio.Task[None] | None = None
+        self._database = Database(path, _SCHEMA, _SCHEMA_VERSION)
         self._fingerprint = self._read_fingerprint()
 
     def _read_fingerprint(self) -> str | None:
         """The model all stored vectors are of; None while there are none."""
-        row = self._read_connection.execute("SELECT value FROM meta WHERE name = 'model'").fetchone()
+        row = self._database.read_connection.execute("SELECT value FROM meta WHERE name = 'model'").fetchone()
         return row[0] if row else None
 
     async def close(self) -> None:
         """Finish the writes under way and close the file."""
-        if self._flush_task is not None:
-            await self._flush_task
-        self._writer.shutdown()
-        self._reader.shutdown()
-        self._write_connection.close()
-        self._read_connection.close()
-        self._lock.close()
+        await self._database.close()
 
     async def check(self) -> None:
         """Nothing to ask for: the file is open."""
@@ -95,38 +82,115 @@ class Store:
         if self._fingerprint is not None and self._fingerprint != fingerprint:
             raise ModelMismatch(self._fingerprint, fingerprint)
 
-    async def put(self, content: Content) -> None:
-        """Store a content, replacing what its id held. Durable when it returns. Raises StorageUnavailable."""
+    async def put(self, content: Content, preview: bytes | None = None) -> None:
+        """Store a content and its preview, replacing what its id held, which is erased. Durable when it returns.
+
+        Raises StorageUnavailable.
+        """
         embedding = content.embedding
         await self.check_model(embedding.fingerprint)
         self._fingerprint = embedding.fingerprint
-        row = (
-            *(content.id, content.type, content.user, content.sha256, content.created, int(embedding.truncated)),
-            embedding.vector.astype("<f4").tobytes(),
-        )
-        await self._write([(_SET_MODEL, (embedding.fingerprint,)), (_PUT, row)])
+        head = (content.id, content.type, content.user, content.sha256, content.created, int(embedding.truncated))
+        vector = embedding.vector.astype("<f4").tobytes()
+
+        def put(connection: sqlite3.Connection) -> tuple[None, bool]:
+            connection.execute(_SET_MODEL, (embedding.fingerprint,))
+            replaced = connection.execute("SELECT block, preview FROM contents WHERE id = ?", (content.id,)).fetchall()
+            _free(connection, replaced)
+            (block,) = blocks.take(connection, "vectors", vector)
+            shown = None
+            if preview is not None:
+                shown = json.dumps(blocks.take(connection, "previews", _LENGTH.pack(len(preview)) + preview))
+            connection.execute(_PUT, (*head, block, shown))
+            return None, bool(replaced)
+
+        await self._database.write(put)
 
     async def delete(self, content_id: str) -> bool:
-        """Forget a content; False when there was none. Durable when it returns. Raises StorageUnavailable."""
-        return await self._write([("DELETE FROM contents WHERE id = ?", (content_id,))]) > 0
+        """Erase a content and its preview; False when there was none. Durable when it returns.
+
+        Raises StorageUnavailable.
+        """
+        return bool(await self._delete("id = ?", content_id))
+
+    async def delete_user(self, user: str) -> list[str]:
+        """Erase all contents of a user, in one commit; their ids. Durable when it returns."""
+        return await self._delete("user = ?", user)
+
+    async def _delete(self, which: str, value: str) -> list[str]:
+        def delete(connection: sqlite3.Connection) -> tuple[list[str], bool]:
+            query = f"DELETE FROM contents WHERE {which} RETURNING block, preview, id"
+            gone = connection.execute(query, (value,)).fetchall()
+            _free(connection, [row[:2] for row in gone])
+            return [row[2] for row in gone], bool(gone)
+
+        return await self._database.write(delete)
 
     async def get(self, content_id: str) -> Content | None:
         """The content stored under an id."""
-        rows = await self._read(f"SELECT {_COLUMNS} FROM contents WHERE id = ?", (content_id,))
+        rows = await self._database.read(f"SELECT {_COLUMNS} FROM contents WHERE id = ?", (content_id,))
         return _content(rows[0]) if rows else None
+
+    async def get_many(self, ids: Sequence[str]) -> list[Content]:
+        """The contents stored under some ids, in the order they were first added."""
+        query = f"SELECT {_COLUMNS} FROM contents WHERE id IN (SELECT value FROM json_each(?)) ORDER BY key"
+        return await self._contents(query, json.dumps(list(ids)))
 
     async def same_bytes(self, sha256: bytes, content_type: str) -> list[Content]:
         """Contents of these bytes, in the order they were first added; at most 100."""
-        query = f"SELECT {_COLUMNS} FROM contents WHERE sha256 = ? AND type = ? ORDER BY key LIMIT {_DUPLICATES_NAMED}"
-        return [_content(row) for row in await self._read(query, (sha256, content_type))]
+        query = f"SELECT {_COLUMNS} FROM contents WHERE type = ? AND sha256 = ? ORDER BY key LIMIT {_DUPLICATES_NAMED}"
+        return await self._contents(query, content_type, sha256)
+
+    async def preview(self, content_id: str) -> tuple[Content, bytes] | None:
+        """A content and its preview: a WebP of an image, UTF-8 of a text; None without the one or the other."""
+        query = f"""
+            SELECT bytes, {_COLUMNS}
+            FROM contents, json_each(preview) AS part JOIN previews ON previews.block = part.value
+            WHERE id = ? ORDER BY part.key
+        """
+        rows = await self._database.read(query, (content_id,))
+        if not rows:
+            return None
+        data = b"".join(row[0] for row in rows)
+        (length,) = _LENGTH.unpack_from(data)
+        return _content(rows[0][1:]), data[_LENGTH.size : _LENGTH.size + length]
+
+    async def page(self, user: str | None, content_type: ContentType | None, limit: int, after: str | None) -> Page:
+        """The `limit` contents behind the cursor `after`, of one user and one type where they are given.
+
+        In the order they were first added: whoever follows the cursors sees each content that stays exactly once,
+        whatever is added or deleted meanwhile. Raises InvalidInput when `after` is no cursor.
+        """
+        if user is not None:
+            by, chosen, values = "contents_by_user", "user = ? AND (? IS NULL OR type = ?)", [user, *[content_type] * 2]
+        elif content_type is not None:
+            by, chosen, values = "contents_by_type", "type = ?", [content_type]
+        else:
+            by, chosen, values = "", "true", []
+        # Left to itself, SQLite might take an index that is not in the order of the keys, and sort.
+        table = f"contents INDEXED BY {by}" if by else "contents"
+        query = f"SELECT key, {_COLUMNS} FROM {table} WHERE {chosen} AND key > ? ORDER BY key LIMIT ?"
+        rows = await self._database.read(query, (*values, _key(after), limit + 1))
+        more = len(rows) > limit
+        return Page([_content(row[1:]) for row in rows[:limit]], str(rows[limit - 1][0]) if more else None)
+
+    async def history(self, user: str, content_type: ContentType, limit: int) -> list[Content]:
+        """A user's newest contents of one type, newest first."""
+        query = f"SELECT {_COLUMNS} FROM contents WHERE user = ? AND type = ? ORDER BY created DESC, key DESC LIMIT ?"
+        return await self._contents(query, user, content_type, limit)
+
+    async def sample(self, content_type: ContentType, limit: int) -> list[Content]:
+        """Contents of one type as if drawn by chance, yet the same each time: those with the smallest SHA-256."""
+        query = f"SELECT {_COLUMNS} FROM contents WHERE type = ? ORDER BY sha256, key LIMIT ?"
+        return await self._contents(query, content_type, limit)
 
     async def count(self) -> int:
         """How many contents are stored."""
-        return int((await self._read("SELECT count(*) FROM contents", ()))[0][0])
+        return int((await self._database.read("SELECT count(*) FROM contents", ()))[0][0])
 
     def scan(self, batch: int) -> Iterator[list[Content]]:
         """All contents, `batch` at a time, over a connection of its own: for a thread, not for the event loop."""
-        connection = _connect(self._path)
+        connection = connect(self._path, _SCHEMA, _SCHEMA_VERSION)
         try:
             cursor = connection.execute(f"SELECT {_COLUMNS} FROM contents ORDER BY key")
             while rows := cursor.fetchmany(batch):
@@ -134,96 +198,25 @@ class Store:
         finally:
             connection.close()
 
-    async def _read(self, query: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        def fetch() -> list[tuple[Any, ...]]:
-            return self._read_connection.execute(query, values).fetchall()
-
-        return await asyncio.get_running_loop().run_in_executor(self._reader, fetch)
-
-    async def _write(self, statements: list[_Statement]) -> int:
-        """Rows changed by the last statement, once all of them are committed."""
-        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._waiting.append((statements, done))
-        if self._flush_task is None or self._flush_task.done():
-            self._flush_task = asyncio.create_task(self._flush())
-        return await done
-
-    async def _flush(self) -> None:
-        """Commit what waits, then what has gathered meanwhile, until nothing does."""
-        while self._waiting:
-            batch, self._waiting = self._waiting, []
-            work = [statements for statements, _ in batch]
-            try:
-                changed = await asyncio.get_running_loop().run_in_executor(self._writer, self._commit, work)
-            except Exception as error:
-                # The reason is the operator's business; the caller can only come back later.
-                logger.exception("%d writes could not be committed", len(batch))
-                failure = StorageUnavailable("the content could not be stored; try again later")
-                failure.__cause__ = error
-                for _, done in batch:
-                    if not done.cancelled():
-                        done.set_exception(failure)
-            else:
-                for (_, done), count in zip(batch, changed, strict=True):
-                    if not done.cancelled():
-                        done.set_result(count)
-
-    def _commit(self, batch: list[list[_Statement]]) -> list[int]:
-        with self._write_connection:  # one transaction: all of it is on disk, or none
-            self._write_connection.execute("BEGIN IMMEDIATE")
-            changed = []
-            for statements in batch:
-                for query, values in statements:
-                    count = self._write_connection.execute(query, values).rowcount
-                changed.append(count)
-            return changed
+    async def _contents(self, query: str, *values: Any) -> list[Content]:
+        return [_content(row) for row in await self._database.read(query, values)]
 
 
-def _content(row: tuple[Any, ...]) -> Content:
+def _free(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+    """Erase the vectors and previews in the blocks that rows of `contents` name, as (block, preview)."""
+    blocks.free(connection, "vectors", [block for block, _ in rows])
+    blocks.free(connection, "previews", [block for _, shown in rows if shown for block in json.loads(shown)])
+
+
+def _key(cursor: str | None) -> int:
+    if cursor is None:
+        return 0
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 18):
+        raise InvalidInput("after must be the `next` of the page before", "invalid_after")
+    return int(cursor)
+
+
+def _content(row: Row) -> Content:
     content_id, content_type, user, sha256, created, truncated, vector, fingerprint = row
     embedding = Embedding(np.frombuffer(vector, "<f4"), fingerprint, bool(truncated))
     return Content(content_id, content_type, user, sha256, created, embedding)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    """A connection to the store's file, made when it is not there. Raises StoreError, having changed nothing."""
-    advice = "restore it, or set another DATA_DIR"
-    try:
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
-    except sqlite3.Error as error:
-        raise StoreError(f"{path} cannot be opened as a store ({error}): {advice}") from error
-    try:
-        connection.execute("PRAGMA page_size = 16384")  # a row with its vector fills 15 % of it, not 60 % of 4 KB
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if version not in (0, _SCHEMA_VERSION):
-            raise StoreError(f"{path} has schema version {version}, this program knows {_SCHEMA_VERSION}: update it")
-        if version == 0 and tables:
-            raise StoreError(f"{path} is a database of another program: {advice}")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA secure_delete = ON")
-        if version == 0:
-            connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
-    except sqlite3.Error as error:
-        connection.close()
-        raise StoreError(f"{path} cannot be opened as a store ({error}): {advice}") from error
-    except StoreError:
-        connection.close()
-        raise
-    return connection
-
-
-def _lock_folder(folder: Path) -> Any:
-    """An open file that keeps a second process out of `folder` for as long as it lives. Raises StoreError."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("w")
-    except OSError as error:
-        raise StoreError(f"the folder {folder} cannot be written ({error}): set DATA_DIR to one that can") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise StoreError(f"another sidecar uses {folder}: stop it, or set another DATA_DIR") from None
-    return lock

@@ -11,25 +11,42 @@ from .sidecar import ROOT
 
 # Each module of the package and the modules of the package it may import, outermost first.
 ALLOWED = {
-    "__main__": {"__init__", "app", "content", "logs", "settings", "store"},
-    "app": {"body", "content", "faiss_index", "routes", "service", "settings", "store", "torchserve"},
-    "routes": {"__init__", "body", "content", "ports", "service", "settings"},
-    "service": {"content", "ports", "store"},  # there is one store only, so it has no port
-    "store": {"content"},
+    "__main__": {"__init__", "app", "content", "logs", "migrate", "settings"},
+    "migrate": {"content", "index_url", "qdrant", "qdrant_store", "settings", "store"},
+    "app": {
+        *("body", "content", "faiss_index", "index_url", "previews", "qdrant", "qdrant_index", "qdrant_store"),
+        *("routes", "service", "settings", "store", "torchserve"),
+    },
+    "routes": {"__init__", "answers", "body", "content", "parameters", "ports", "service", "settings"},
+    "parameters": {"content", "service"},
+    "answers": {"content", "recommend", "service"},
+    "service": {"content", "ports", "previews", "recommend", "relevance"},
+    "recommend": {"content", "relevance"},
+    "relevance": {"content"},
+    "previews": {"content"},
+    "store": {"blocks", "content", "database"},
+    "blocks": set(),
+    "database": {"content"},
     "faiss_index": {"content"},
+    "qdrant_index": {"content", "qdrant"},
+    "qdrant_store": {"content", "qdrant"},
+    "qdrant": {"content"},
     "torchserve": {"content"},
     "body": {"content"},
     "ports": {"content"},
     "content": set(),
-    "settings": set(),
+    "settings": {"index_url"},
+    "index_url": set(),
     "logs": set(),
     "__init__": set(),
 }
 # Who alone may import these.
 OWNERS = {
     "faiss": {"faiss_index"},
-    "sqlite3": {"store"},
-    "aiohttp": {"__main__", "app", "body", "routes", "torchserve"},
+    "sqlite3": {"blocks", "database", "store"},
+    "sklearn": {"recommend"},
+    "PIL": {"previews"},
+    "aiohttp": {"__main__", "answers", "app", "body", "parameters", "qdrant", "routes", "torchserve"},
 }
 
 

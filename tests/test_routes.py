@@ -185,9 +185,9 @@ async def test_the_shape_of_each_target(sidecar: Sidecar) -> None:
     await sidecar.add("i1", picture[0], "image")
     query = (b"cat", "text")
     hits = {
-        "t1": {"id": "t1", "type": "text", "user": "ann", "score": pytest.approx(1.0, abs=1e-5)},
-        "t2": {"id": "t2", "type": "text", "user": None, "score": _score(query, dog)},
-        "i1": {"id": "i1", "type": "image", "user": None, "score": _score(query, picture)},
+        "t1": {"id": "t1", "type": "text", "user": "ann", "score": pytest.approx(1.0, abs=1e-5), "relevance": None},
+        "t2": {"id": "t2", "type": "text", "user": None, "score": _score(query, dog), "relevance": None},
+        "i1": {"id": "i1", "type": "image", "user": None, "score": _score(query, picture), "relevance": None},
     }
     ranking = sorted(hits, key=lambda each: -float(hits[each]["score"].expected))
     texts = [each for each in ranking if each[0] == "t"]
@@ -318,6 +318,7 @@ async def test_calls_for_one_id_at_once_end_with_store_and_index_agreed(
         "type": content_type,
         "user": held.json["user"],
         "score": _score((b"q", "text"), (data, content_type)),
+        "relevance": None,
     }
     assert found == [[hit] if content_type == each else [] for each in ("text", "image")]
     assert counts == {"text": 0, "image": 0} | {content_type: 1}
@@ -488,7 +489,7 @@ async def test_a_failure_inside_us_says_nothing_of_itself(sidecar: Sidecar, capl
     # A store that is closed under the running service is as unexpected as it gets.
     server: Any = sidecar.client.server
     service = server.app[SERVICE]
-    service._store._read_connection.close()
+    service._store._database.read_connection.close()
     reply = await sidecar.call("GET", "/contents/a")
     assert reply.error == (500, "internal")
     assert reply.json["error"]["message"] == "an unexpected error, which the log describes"

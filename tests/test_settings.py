@@ -36,6 +36,7 @@ def test_defaults() -> None:
         max_image_bytes=32 * 1024 * 1024,
         max_inflight_bytes=512 * 1024 * 1024,
         body_timeout_s=60,
+        previews=True,
         log_format="text",
     )
 
@@ -53,6 +54,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "MAX_IMAGE_BYTES": "4",
         "MAX_INFLIGHT_BYTES": "1048576",
         "BODY_TIMEOUT_S": "5",
+        "PREVIEWS": "false",
         "LOG_FORMAT": "json",
     }
     assert sorted(environment) == sorted(setting.name.upper() for setting in fields(Settings))
@@ -68,6 +70,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         max_image_bytes=4,
         max_inflight_bytes=1048576,
         body_timeout_s=5,
+        previews=False,
         log_format="json",
     )
 
@@ -90,6 +93,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         ("TORCHSERVE_KEY_FILE", ""),
         ("TORCHSERVE_TIMEOUT_S", "0"),
         ("TORCHSERVE_CONNECTIONS", "0"),
+        ("PREVIEWS", "0"),
         ("LOG_FORMAT", "xml"),
     ],
 )

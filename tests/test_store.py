@@ -40,13 +40,13 @@ def _pragma(connection: sqlite3.Connection, name: str) -> object:
 
 
 def _statements(store: Store, seen: list[str]) -> None:
-    store._write_connection.set_trace_callback(seen.append)
+    store._database.write_connection.set_trace_callback(seen.append)
 
 
 async def test_the_settings_durability_rests_on_are_in_force(store: Store) -> None:
     await store.put(content_of("a"))
     names = ("journal_mode", "synchronous", "page_size", "secure_delete")
-    assert {name: _pragma(store._write_connection, name) for name in names} == {
+    assert {name: _pragma(store._database.write_connection, name) for name in names} == {
         "journal_mode": "wal",
         "synchronous": 2,  # FULL
         "page_size": 16384,
@@ -150,13 +150,15 @@ async def test_a_full_disk_is_told_logged_and_gone_when_there_is_room_again(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     await store.put(content_of("a"))
-    limit = _pragma(store._write_connection, "max_page_count")
-    store._write_connection.execute("PRAGMA max_page_count = 1")  # what SQLite then raises is what a full disk raises
+    limit = _pragma(store._database.write_connection, "max_page_count")
+    store._database.write_connection.execute(
+        "PRAGMA max_page_count = 1"
+    )  # what SQLite then raises is what a full disk raises
     puts = [store.put(content_of(f"id {i}", b"%d" % i)) for i in range(100)]
     failures = await asyncio.gather(*puts, return_exceptions=True)
     assert {type(failure) for failure in failures} == {StorageUnavailable}
     assert await store.count() == 1  # all of a commit is there, or none
-    store._write_connection.execute(f"PRAGMA max_page_count = {limit}")
+    store._database.write_connection.execute(f"PRAGMA max_page_count = {limit}")
     await store.put(content_of("b"))
     assert await store.count() == 2
     assert "full" in caplog.text
