@@ -38,8 +38,14 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
     async with contextlib.AsyncExitStack() as stack:
         store = Store(settings.data_dir / "contents.sqlite")
         stack.push_async_callback(store.close)
-        index = FaissIndex()
-        stack.callback(index.close)
+        index = FaissIndex(
+            settings.data_dir,
+            settings.index_dtype,
+            settings.index_exact_rows,
+            settings.index_recall,
+            settings.index_snapshot_rows,
+        )
+        stack.push_async_callback(index.close)
         embedder = TorchServeEmbedder(
             settings.torchserve_url,
             settings.torchserve_key_file,
@@ -50,7 +56,7 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
         app[EMBEDDER] = embedder
         service = app[SERVICE] = ContentService(store, embedder, index)
         first_check = await _check_model(service)
-        tasks = [asyncio.create_task(_rebuild(service))]
+        tasks = [asyncio.create_task(_load(service))]
         if not first_check:
             tasks.append(asyncio.create_task(_keep_checking(service)))
         yield
@@ -83,9 +89,9 @@ async def _keep_checking(service: ContentService) -> None:
         logger.error("all calls that need the model will be refused: %s", error)
 
 
-async def _rebuild(service: ContentService) -> None:
+async def _load(service: ContentService) -> None:
     try:
-        await service.rebuild_index()
+        await service.load_index()
     except Exception:
-        logger.exception("the index cannot be built from the store")
+        logger.exception("the index cannot be filled from the store")
         raise

@@ -7,6 +7,7 @@ import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from typing import Any
 
 from aiohttp import web
@@ -68,6 +69,7 @@ def add_routes(app: web.Application) -> None:
             web.post("/mv_retrieval/v0.1/add_content", add_content),
             web.post("/mv_retrieval/v0.1/retrieve_contents", retrieve_contents),
             web.post("/mv_retrieval/v0.1/recommend_contents", recommend_contents),
+            web.get("/index", index),
             web.get("/health", health),
             web.get("/ready", ready),
         ]
@@ -191,6 +193,11 @@ async def delete_content(request: web.Request) -> web.Response:
     """DELETE /contents/{id}: 204 when it is gone for good."""
     await request.app[SERVICE].delete_content(check_id(request.match_info["id"]))
     return web.Response(status=204)
+
+
+async def index(request: web.Request) -> web.Response:
+    """GET /index: how the contents of each type are searched at the moment."""
+    return web.json_response({name: asdict(state) for name, state in request.app[SERVICE].index_states().items()})
 
 
 async def health(request: web.Request) -> web.Response:

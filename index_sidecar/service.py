@@ -14,13 +14,23 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Literal
 
-from .content import CONTENT_TYPES, Content, ContentType, Embedding, Hit, NotFound, NotReady, Target, digest, ranked
+from .content import (
+    CONTENT_TYPES,
+    Content,
+    ContentType,
+    Embedding,
+    Hit,
+    IndexState,
+    NotFound,
+    NotReady,
+    Target,
+    digest,
+    ranked,
+)
 from .ports import Embedder, VectorIndex
 from .store import Store
 
 logger = logging.getLogger(__name__)
-
-_ROWS_A_STEP = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +61,12 @@ class ContentService:
         self.ready = False
         self.served: str | None = None  # the model TorchServe had when it was last asked
 
-    async def rebuild_index(self) -> None:
+    async def load_index(self) -> None:
         """Fill the empty index from the store; until then every call but this raises NotReady."""
-        started, total, done = time.monotonic(), await self._store.count(), 0
-        pages = self._store.scan(_ROWS_A_STEP)
-        while page := await asyncio.to_thread(next, pages, None):
-            await self._index.upsert(page)
-            done += len(page)
-            logger.info("index: %d of %d contents loaded", done, total)
+        started = time.monotonic()
+        await self._index.load(self._store)
         self.ready = True
-        logger.info("index ready: %d contents in %.1f s", done, time.monotonic() - started)
+        logger.info("index ready: %d contents in %.1f s", sum(self.counts().values()), time.monotonic() - started)
 
     async def check_model(self) -> str:
         """The served model's fingerprint. Raises ModelMismatch when the stored vectors are of another one."""
@@ -131,6 +137,10 @@ class ContentService:
     def counts(self) -> dict[ContentType, int]:
         """How many contents of each type can be found."""
         return {content_type: self._index.count(content_type) for content_type in CONTENT_TYPES}
+
+    def index_states(self) -> dict[ContentType, IndexState]:
+        """How the contents of each type are searched at the moment."""
+        return {content_type: self._index.state(content_type) for content_type in CONTENT_TYPES}
 
     @property
     def fingerprint(self) -> str | None:

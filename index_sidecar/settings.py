@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 _T = TypeVar("_T")
@@ -41,6 +42,20 @@ def _log_format(value: str) -> str:
     return value
 
 
+def _dtype(value: str) -> Literal["float32", "float16"]:
+    match value:
+        case "float32" | "float16":
+            return value
+    raise ValueError("must be float32 or float16")
+
+
+def _fraction(value: str) -> float:
+    number = float(value) if re.fullmatch(r"0\.\d{1,6}|1|1\.0", value, re.ASCII) else 0.0
+    if number == 0.0:
+        raise ValueError("must be a number above 0, like 0.95, and at most 1")
+    return number
+
+
 def _text(value: str) -> str:
     if not value:
         raise ValueError("must not be empty")
@@ -73,6 +88,12 @@ class Settings:
     max_image_bytes: int = _setting(32 * 1024 * 1024, _whole(1, 1 << 30), "largest image file; then 413")
     max_inflight_bytes: int = _setting(512 * 1024 * 1024, _whole(1 << 20, 1 << 36), "bodies held at once; then 503")
     body_timeout_s: int = _setting(60, _whole(1, 3600), "longest wait for a request's body; then 408")
+    index_dtype: Literal["float32", "float16"] = _setting(
+        "float32", _dtype, "of the exact index: float16 is half as big"
+    )
+    index_exact_rows: int = _setting(200_000, _whole(0, 1 << 40), "contents of one type past which search approximates")
+    index_recall: float = _setting(0.95, _fraction, "recall@10 an approximate index must reach to be used")
+    index_snapshot_rows: int = _setting(50_000, _whole(0, 1 << 40), "contents of one type from which a snapshot pays")
     log_format: str = _setting("text", _log_format, "text for people, json for machines")
 
     @classmethod
