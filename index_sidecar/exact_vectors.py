@@ -94,7 +94,7 @@ class ExactVectors:
         return best.take()
 
     def search_among(self, query: Vector, k: int, allowed: npt.NDArray[np.bool_] | None) -> tuple[Scores, Rows]:
-        """The k best of the allowed rows and all that score like the last of them, at least, in no order: two passes."""
+        """In two passes the k best of the allowed rows and at least all that score like the last of them, unordered."""
         parameters = faiss.SearchParameters(sel=selector(allowed)) if allowed is not None else None
         query = query.reshape(1, -1)
         best, _ = self.index.search(query, k, params=parameters)
