@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator
 
 from aiohttp import web
@@ -55,11 +56,17 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
         if settings.index_url == "faiss":
             store = Store(settings.data_dir / "contents.sqlite")
             stack.push_async_callback(store.close)
-            index = FaissIndex()
-            stack.callback(index.close)
+            index = FaissIndex(
+                settings.data_dir,
+                settings.index_dtype,
+                settings.index_exact_rows,
+                settings.index_recall,
+                settings.index_snapshot_rows,
+            )
+            stack.push_async_callback(index.close)
             service = ContentService(store, embedder, index, previews)
             first_check = await _check_model(service)
-            tasks.append(asyncio.create_task(_rebuild(service, store)))
+            tasks.append(asyncio.create_task(_load(service, index, store)))
         else:
             collection = await _collection(settings)
             stack.push_async_callback(collection.close)
@@ -116,9 +123,14 @@ async def _keep_checking(service: ContentService) -> None:
         logger.error("all calls that need the model will be refused: %s", error)
 
 
-async def _rebuild(service: ContentService, store: Store) -> None:
+async def _load(service: ContentService, index: FaissIndex, store: Store) -> None:
+    """Fill the empty index with all that its store holds; until then most calls raise NotReady."""
+    started = time.monotonic()
     try:
-        await service.rebuild_index(store)
+        await index.load(store)
     except Exception:
-        logger.exception("the index cannot be built from the store")
+        logger.exception("the index cannot be filled from the store")
         raise
+    service.ready = True
+    counts = await service.counts()
+    logger.info("index ready: %d contents in %.1f s", sum(counts.values()), time.monotonic() - started)

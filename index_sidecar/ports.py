@@ -1,11 +1,11 @@
-"""The places where the service does not care which implementation it has."""
+"""The places where a module does not care which implementation it has."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from .content import Content, ContentType, Embedding, Hit, Page, Vector
+from .content import Content, ContentType, Embedding, Head, Hit, IndexState, Page, Vector
 
 
 class Embedder(Protocol):
@@ -76,11 +76,17 @@ class Store(Protocol):
         """Finish the writes under way and let go of everything."""
 
 
-class LocalStore(Store, Protocol):
-    """A store on this machine, beside which the index lives in this process's memory and is rebuilt at each start."""
+class VectorSource(Protocol):
+    """Where an index that lives in this process gets its contents back from: the store."""
 
-    def scan(self, batch: int) -> Iterator[list[Content]]:
-        """All contents, `batch` at a time: for a thread, not for the event loop."""
+    async def fingerprint(self) -> str | None:
+        """The model all stored vectors are of; None while nothing was ever stored."""
+
+    def heads(self, batch: int) -> Iterator[list[Head]]:
+        """All contents without their vectors, `batch` at a time; for a thread, not for the event loop."""
+
+    def vectors(self, keys: Sequence[int]) -> Vector:
+        """(len(keys), 512) float32: the vectors of these ascending keys; for a thread, not for the event loop."""
 
 
 class VectorIndex(Protocol):
@@ -93,7 +99,13 @@ class VectorIndex(Protocol):
         """Take a content out; nothing happens when it is not there."""
 
     async def search(self, query: Vector, k: int, content_type: ContentType, without_user: str | None) -> list[Hit]:
-        """The exact k most similar contents of one type that are not `without_user`'s, best first, ties by id."""
+        """The k most similar contents of one type that are not `without_user`'s, best first, ties by id.
+
+        Exactly those, or, where the state's kind is approximate, as many of them as its recall says.
+        """
 
     async def count(self, content_type: ContentType) -> int:
         """How many contents of one type are in."""
+
+    async def state(self, content_type: ContentType) -> IndexState:
+        """How the contents of one type are searched at the moment."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .content import Content, ContentType, Hit, Vector, ranked
+from .content import Content, ContentType, Hit, IndexState, Vector, ranked
 from .qdrant import QdrantCollection, matches
 
 _MOST_FETCHED = 10_000
@@ -29,6 +29,10 @@ class QdrantIndex:
         body = {"filter": {"must": [matches("type", content_type)]}, "exact": True}
         found = await self._collection.read("/points/count", body)
         return int(found["count"]) if found else 0
+
+    async def state(self, content_type: ContentType) -> IndexState:
+        """As far as it can be told from here: what memory it takes is the cluster's business."""
+        return IndexState("approximate", await self.count(content_type), None)
 
     async def search(self, query: Vector, k: int, content_type: ContentType, without_user: str | None) -> list[Hit]:
         """The k most similar contents of one type that are not `without_user`'s, best first, ties by id.

@@ -9,6 +9,7 @@ import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from typing import Any
 
 from aiohttp import web
@@ -54,6 +55,7 @@ def add_routes(app: web.Application) -> None:
             web.post("/mv_retrieval/v0.1/add_content", add_content),
             web.post("/mv_retrieval/v0.1/retrieve_contents", retrieve_contents),
             web.post("/mv_retrieval/v0.1/recommend_contents", recommend_contents),
+            web.get("/index", index),
             web.get("/health", health),
             web.get("/ready", ready),
         ]
@@ -178,6 +180,12 @@ async def delete_user(request: web.Request) -> web.Response:
     """DELETE /users/{user}/contents: how many were erased, when they are gone for good."""
     deleted = await request.app[SERVICE].delete_user(check_id(request.match_info["user"], "user"))
     return web.json_response({"deleted": deleted})
+
+
+async def index(request: web.Request) -> web.Response:
+    """GET /index: how the contents of each type are searched at the moment."""
+    states = await request.app[SERVICE].index_states()
+    return web.json_response({name: asdict(state) for name, state in states.items()})
 
 
 async def health(request: web.Request) -> web.Response:

@@ -21,6 +21,7 @@ from .content import (
     ContentType,
     Embedding,
     Hit,
+    IndexState,
     NotFound,
     NotReady,
     Page,
@@ -30,14 +31,13 @@ from .content import (
     digest,
     ranked,
 )
-from .ports import Embedder, LocalStore, Store, VectorIndex
+from .ports import Embedder, Store, VectorIndex
 from .previews import Previews
 from .recommend import HISTORY, Recommendation, Seed, choose, new_to, seeds_of_all
 from .relevance import Calibration, Calibrator
 
 logger = logging.getLogger(__name__)
 
-_ROWS_A_STEP = 4096
 _NEAR_DUPLICATES_NAMED = 100
 _SPARE_CANDIDATES = 20
 _MOST_CANDIDATES = 1000  # a seed
@@ -105,17 +105,6 @@ class ContentService:
         self._turns: dict[str, _Turns] = {}
         self.ready = False
         self.served: str | None = None  # the model TorchServe had when it was last asked
-
-    async def rebuild_index(self, store: LocalStore) -> None:
-        """Fill the empty index from its store; until then every call but this raises NotReady."""
-        started, total, done = time.monotonic(), await store.count(), 0
-        pages = store.scan(_ROWS_A_STEP)
-        while page := await asyncio.to_thread(next, pages, None):
-            await self._index.upsert(page)
-            done += len(page)
-            logger.info("index: %d of %d contents loaded", done, total)
-        self.ready = True
-        logger.info("index ready: %d contents in %.1f s", done, time.monotonic() - started)
 
     async def check_model(self) -> str:
         """The served model's fingerprint. Raises ModelMismatch when the stored vectors are of another one."""
@@ -292,6 +281,10 @@ class ContentService:
 
     async def _calibration(self) -> Calibration:
         return await self._calibrator.current(await self.counts())
+
+    async def index_states(self) -> dict[ContentType, IndexState]:
+        """How the contents of each type are searched at the moment."""
+        return {content_type: await self._index.state(content_type) for content_type in CONTENT_TYPES}
 
     async def fingerprint(self) -> str | None:
         """The model of the stored vectors; None as long as nothing is stored."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from .index_url import qdrant_url
@@ -54,6 +54,20 @@ def _true_or_false(value: str) -> bool:
     if value not in ("true", "false"):
         raise ValueError("must be true or false")
     return value == "true"
+
+
+def _dtype(value: str) -> Literal["float32", "float16"]:
+    match value:
+        case "float32" | "float16":
+            return value
+    raise ValueError("must be float32 or float16")
+
+
+def _fraction(value: str) -> float:
+    number = float(value) if re.fullmatch(r"0\.\d{1,6}|1|1\.0", value, re.ASCII) else 0.0
+    if number == 0.0:
+        raise ValueError("must be a number above 0, like 0.95, and at most 1")
+    return number
 
 
 def _text(value: str) -> str:
@@ -105,6 +119,12 @@ class Settings:
     qdrant_replication: int = _setting(1, _whole(1, 16), "copies of each shard when the collection is created")
     qdrant_hnsw_ef: int = _setting(256, _whole(10, 10000), "candidates of a search: more find better and slower")
     previews: bool = _setting(True, _true_or_false, "store a small picture or the first 500 characters of each content")
+    index_dtype: Literal["float32", "float16"] = _setting(
+        "float32", _dtype, "of the exact index: float16 is half as big"
+    )
+    index_exact_rows: int = _setting(200_000, _whole(0, 1 << 40), "contents of one type past which search approximates")
+    index_recall: float = _setting(0.95, _fraction, "recall@10 an approximate index must reach to be used")
+    index_snapshot_rows: int = _setting(50_000, _whole(0, 1 << 40), "contents of one type from which a snapshot pays")
     log_format: str = _setting("text", _log_format, "text for people, json for machines")
 
     @classmethod

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from . import blocks
-from .content import Content, ContentType, Embedding, InvalidInput, ModelMismatch, Page
+from .content import DIMENSION, Content, ContentType, Embedding, Head, InvalidInput, ModelMismatch, Page, Vector
 from .database import Database, Row, connect
 
 _SCHEMA_VERSION = 1
@@ -35,7 +35,8 @@ CREATE TABLE contents (
     block     INTEGER NOT NULL,
     preview   TEXT
 ) STRICT;
-CREATE INDEX contents_by_bytes ON contents (type, sha256);
+-- Holds all of a Head, so that a restart reads these and not the vectors, which are 20 times as much.
+CREATE INDEX contents_by_bytes ON contents (type, sha256, key, user, id);
 CREATE INDEX contents_by_type ON contents (type);
 CREATE INDEX contents_by_user ON contents (user) WHERE user IS NOT NULL;
 CREATE INDEX contents_by_age ON contents (user, type, created) WHERE user IS NOT NULL;
@@ -197,6 +198,31 @@ class Store:
                 yield [_content(row) for row in rows]
         finally:
             connection.close()
+
+    def heads(self, batch: int) -> Iterator[list[Head]]:
+        """All contents without their vectors, ordered by type and bytes, over a connection of its own: for a thread."""
+        connection = connect(self._path, _SCHEMA, _SCHEMA_VERSION)
+        try:
+            query = (
+                "SELECT key, id, type, user, sha256 FROM contents INDEXED BY contents_by_bytes ORDER BY type, sha256"
+            )
+            cursor = connection.execute(query)
+            while rows := cursor.fetchmany(batch):
+                yield [Head._make(row) for row in rows]
+        finally:
+            connection.close()
+
+    def vectors(self, keys: Sequence[int]) -> Vector:
+        """(len(keys), 512) float32: the vectors of these ascending keys, over a connection of its own: for a thread."""
+        connection = connect(self._path, _SCHEMA, _SCHEMA_VERSION)
+        try:
+            places = ",".join("?" * len(keys))
+            rows = connection.execute(
+                f"SELECT {VECTOR} FROM contents WHERE key IN ({places}) ORDER BY key", keys
+            ).fetchall()
+        finally:
+            connection.close()
+        return np.frombuffer(b"".join(vector for (vector,) in rows), "<f4").reshape(len(keys), DIMENSION)
 
     async def _contents(self, query: str, *values: Any) -> list[Content]:
         return [_content(row) for row in await self._database.read(query, values)]

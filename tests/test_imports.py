@@ -27,7 +27,16 @@ ALLOWED = {
     "store": {"blocks", "content", "database"},
     "blocks": set(),
     "database": {"content"},
-    "faiss_index": {"content"},
+    "faiss_index": {"content", "disk", "exact_vectors", "index_builder", "index_loader", "ports", "shelf", "snapshots"},
+    "index_loader": {"approximate_vectors", "content", "exact_vectors", "ports", "shelf", "snapshot", "snapshots"},
+    "snapshots": {"approximate_vectors", "content", "disk", "index_builder", "shelf", "snapshot"},
+    "index_builder": {"approximate_vectors", "content", "exact_vectors", "recall_gate", "shelf"},
+    "recall_gate": {"approximate_vectors", "content", "exact_vectors"},
+    "shelf": {"approximate_vectors", "content", "exact_vectors", "snapshot"},
+    "snapshot": {"disk", "exact_vectors"},
+    "approximate_vectors": {"content", "exact_vectors"},
+    "exact_vectors": {"content"},
+    "disk": {"content"},
     "qdrant_index": {"content", "qdrant"},
     "qdrant_store": {"content", "qdrant"},
     "qdrant": {"content"},
@@ -42,7 +51,7 @@ ALLOWED = {
 }
 # Who alone may import these.
 OWNERS = {
-    "faiss": {"faiss_index"},
+    "faiss": {"approximate_vectors", "exact_vectors", "index_builder"},
     "sqlite3": {"blocks", "database", "store"},
     "sklearn": {"recommend"},
     "PIL": {"previews"},
