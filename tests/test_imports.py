@@ -12,7 +12,7 @@ from .sidecar import ROOT
 # Each module of the package and the modules of the package it may import, outermost first.
 ALLOWED = {
     "__main__": {"__init__", "app", "content", "logs", "migrate", "settings"},
-    "migrate": {"content", "index_url", "qdrant", "qdrant_store", "settings", "store"},
+    "migrate": {"content", "index_url", "qdrant", "qdrant_index", "qdrant_store", "settings", "store"},
     "app": {
         *("body", "content", "faiss_index", "index_url", "previews", "qdrant", "qdrant_index", "qdrant_store"),
         *("routes", "service", "settings", "store", "torchserve"),
