@@ -63,7 +63,7 @@ def preview_of_image(data: bytes) -> bytes | None:
             return result.getvalue()
     except Exception as error:
         # Pillow answers broken files with many kinds of exception; the model has taken the content, so it stays.
-        logger.warning("no preview of an image of %d bytes: %s", len(data), type(error).__name__)
+        logger.info("no preview of an image of %d bytes: %s", len(data), type(error).__name__)
         return None
 
 

@@ -11,7 +11,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.cluster import HDBSCAN
 
 from .content import Content, Hit
 from .relevance import Calibration
@@ -19,12 +18,13 @@ from .relevance import Calibration
 Kind = Literal["cluster", "item", "serendipity"]
 Rows = npt.NDArray[np.float32]
 
-HISTORY = 500
+HISTORY = 300
 """Newest contents of each type that are looked at: clustering takes quadratic time and memory."""
 NEAR_IDENTICAL = 0.97
 """Cosine from which on a content is the same again, for a reader."""
 _SMALLEST_CLUSTER = 3
 _MOST_SEEDS = 6
+_STRAY_SPREADS = 5
 _SERENDIPITY_FROM_K = 3
 
 
@@ -52,6 +52,8 @@ def seeds_of(history: Sequence[Content]) -> tuple[list[Seed], list[Content]]:
     A cluster is spoken for by its medoid and weighs the sum of its members' recency, which halves over half of the
     history. Where there is no cluster, the newest contents are seeds themselves.
     """
+    from sklearn.cluster import HDBSCAN  # a second of start time that only this needs
+
     recency = np.exp2(-2 * np.arange(len(history)) / max(len(history), 1))
     seeds: list[Seed] = []
     labels = np.full(len(history), -1)
@@ -60,14 +62,23 @@ def seeds_of(history: Sequence[Content]) -> tuple[list[Seed], list[Content]]:
         labels = HDBSCAN(min_cluster_size=_SMALLEST_CLUSTER, algorithm="brute", copy=True).fit(vectors).labels_
         for label in range(labels.max() + 1):
             members = np.flatnonzero(labels == label)
-            closeness = vectors[members] @ vectors[members].sum(axis=0)
+            closeness = vectors[members] @ vectors[members].mean(axis=0)
+            stray = _strays(closeness)
+            labels[members[stray]] = -1
             medoid = history[int(members[closeness.argmax()])]
-            seeds.append(Seed(medoid, "cluster", float(recency[members].sum())))
+            seeds.append(Seed(medoid, "cluster", float(recency[members[~stray]].sum())))
     if not seeds:
         newest = zip(history[:_MOST_SEEDS], recency.tolist(), strict=False)
         return [Seed(content, "item", weight) for content, weight in newest], []
     seeds.sort(key=lambda seed: -seed.weight)
     return seeds[:_MOST_SEEDS], [history[row] for row in np.flatnonzero(labels == -1).tolist()]
+
+
+def _strays(closeness: Rows) -> npt.NDArray[np.bool_]:
+    """Which members of a cluster are no part of it: HDBSCAN also labels what falls off a cluster as it gets denser."""
+    median = np.median(closeness)
+    spread = 1.4826 * np.median(np.abs(closeness - median))  # one standard deviation of a normal distribution
+    return np.asarray(closeness < median - _STRAY_SPREADS * max(spread, 0.01))
 
 
 def seeds_of_all(histories: Sequence[Sequence[Content]], seed: int) -> list[Seed]:

@@ -50,6 +50,8 @@ ON CONFLICT (id) DO UPDATE SET type = excluded.type, user = excluded.user, sha25
     created = excluded.created, truncated = excluded.truncated, block = excluded.block, preview = excluded.preview
 """
 _SET_MODEL = "INSERT INTO meta (name, value) VALUES ('model', ?) ON CONFLICT (name) DO NOTHING"
+# Left to itself, SQLite may take an index that is in another order than asked for, and sort all rows it finds: hence
+# INDEXED BY.
 _LENGTH = struct.Struct("<I")
 _DUPLICATES_NAMED = 100
 
@@ -145,16 +147,16 @@ class Store:
     async def preview(self, content_id: str) -> tuple[Content, bytes] | None:
         """A content and its preview: a WebP of an image, UTF-8 of a text; None without the one or the other."""
         query = f"""
-            SELECT bytes, {_COLUMNS}
-            FROM contents, json_each(preview) AS part JOIN previews ON previews.block = part.value
-            WHERE id = ? ORDER BY part.key
+            WITH shown AS (SELECT {_COLUMNS}, preview FROM contents WHERE id = ?)
+            SELECT bytes, shown.* FROM shown, json_each(shown.preview) AS part JOIN previews ON block = part.value
+            ORDER BY part.key
         """
         rows = await self._database.read(query, (content_id,))
         if not rows:
             return None
         data = b"".join(row[0] for row in rows)
         (length,) = _LENGTH.unpack_from(data)
-        return _content(rows[0][1:]), data[_LENGTH.size : _LENGTH.size + length]
+        return _content(rows[0][1:-1]), data[_LENGTH.size : _LENGTH.size + length]
 
     async def page(self, user: str | None, content_type: ContentType | None, limit: int, after: str | None) -> Page:
         """The `limit` contents behind the cursor `after`, of one user and one type where they are given.
@@ -168,7 +170,6 @@ class Store:
             by, chosen, values = "contents_by_type", "type = ?", [content_type]
         else:
             by, chosen, values = "", "true", []
-        # Left to itself, SQLite might take an index that is not in the order of the keys, and sort.
         table = f"contents INDEXED BY {by}" if by else "contents"
         query = f"SELECT key, {_COLUMNS} FROM {table} WHERE {chosen} AND key > ? ORDER BY key LIMIT ?"
         rows = await self._database.read(query, (*values, _key(after), limit + 1))
@@ -177,12 +178,14 @@ class Store:
 
     async def history(self, user: str, content_type: ContentType, limit: int) -> list[Content]:
         """A user's newest contents of one type, newest first."""
-        query = f"SELECT {_COLUMNS} FROM contents WHERE user = ? AND type = ? ORDER BY created DESC, key DESC LIMIT ?"
+        table = "contents INDEXED BY contents_by_age"
+        query = f"SELECT {_COLUMNS} FROM {table} WHERE user = ? AND type = ? ORDER BY created DESC, key DESC LIMIT ?"
         return await self._contents(query, user, content_type, limit)
 
     async def sample(self, content_type: ContentType, limit: int) -> list[Content]:
         """Contents of one type as if drawn by chance, yet the same each time: those with the smallest SHA-256."""
-        query = f"SELECT {_COLUMNS} FROM contents WHERE type = ? ORDER BY sha256, key LIMIT ?"
+        table = "contents INDEXED BY contents_by_bytes"
+        query = f"SELECT {_COLUMNS} FROM {table} WHERE type = ? ORDER BY sha256, key LIMIT ?"
         return await self._contents(query, content_type, limit)
 
     async def count(self) -> int:

@@ -1,0 +1,55 @@
+"""What erasure costs: python -m bench.erasure. Deletes with and without the checkpoint that makes them erasures."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from index_sidecar.content import Content, Embedding
+from index_sidecar.store import Store
+
+ALONE = 200
+
+
+def _content(number: int, numbers: np.random.Generator) -> Content:
+    vector = numbers.standard_normal(512).astype(np.float32)
+    return Content(f"id {number}", "text", "user", numbers.bytes(32), 0.0, Embedding(vector, "bench"))
+
+
+async def _deletes_ms(store: Store, first: int) -> float:
+    started = time.perf_counter()
+    for number in range(first, first + ALONE):
+        await store.delete(f"id {number}")
+    return (time.perf_counter() - started) / ALONE * 1000
+
+
+async def main() -> None:
+    """Print milliseconds a call."""
+    numbers = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder) / "contents.sqlite")
+        contents = [_content(number, numbers) for number in range(3200)]
+        started = time.perf_counter()
+        for first in range(0, len(contents), 32):
+            await asyncio.gather(*(store.put(each, b"p" * 4000) for each in contents[first : first + 32]))
+        print(f"puts, 32 a commit, with 4 kB previews  {len(contents) / (time.perf_counter() - started):8.0f} a second")
+        erased = await _deletes_ms(store, 0)
+        database = store._database
+        overwrite, database._overwrite = database._overwrite, lambda: True  # type: ignore[method-assign]
+        deleted = await _deletes_ms(store, ALONE)
+        database._overwrite = overwrite  # type: ignore[method-assign]
+        print(
+            f"deletes one by one, erased             {erased:8.2f} ms each, {erased / deleted:.1f} x those not erased"
+        )
+        started = time.perf_counter()
+        await asyncio.gather(*(store.delete(f"id {number}") for number in range(1000, 2000)))
+        print(f"1,000 deletes at once, erased          {time.perf_counter() - started:8.3f} ms each")
+        await store.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,147 @@
+"""Erasure is real: after the reply, the vector and the preview of what was erased are in no file of DATA_DIR."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from index_sidecar.content import Content, Embedding
+from index_sidecar.settings import Settings
+from index_sidecar.store import Store
+
+from .fake_torchserve import FINGERPRINT, vector_of
+from .sidecar import Sidecar, running
+
+
+def _on_disk(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def _left(folder: Path, texts: list[bytes]) -> list[bytes]:
+    """Which of these texts have left their vector or themselves in a file."""
+    disk = _on_disk(folder)
+    return [text for text in texts if vector_of(text, "text").tobytes()[:256] in disk or text in disk]
+
+
+# Another engine with files of its own joins here.
+@pytest.fixture(params=["exact"])
+def engine(request: pytest.FixtureRequest, settings: Settings) -> Settings:
+    """Settings of a sidecar on each engine whose files lie in DATA_DIR."""
+    assert request.param == "exact"
+    return settings
+
+
+def _text(number: int) -> bytes:
+    return b"the text number %d, which nobody else says" % number
+
+
+async def test_what_was_erased_is_in_no_file(engine: Settings) -> None:
+    async with running(engine) as sidecar:
+        await asyncio.gather(*(sidecar.add(f"id {i}", _text(i), user=f"user {i % 3}") for i in range(60)))
+        assert len(_left(engine.data_dir, [_text(i) for i in range(60)])) == 60  # the search finds what is there
+        gone = [_text(i) for i in range(60) if i % 3 == 0]
+        reply = await sidecar.call("DELETE", "/users/user%200/contents")
+        assert (reply.status, reply.json) == (200, {"deleted": 20})
+        assert _left(engine.data_dir, gone) == []
+        assert (await sidecar.call("DELETE", "/contents/id%201")).status == 204
+        assert _left(engine.data_dir, [*gone, _text(1)]) == []
+        assert (await sidecar.add("id 2", b"something else")).json["status"] == "replaced"
+        assert _left(engine.data_dir, [*gone, _text(1), _text(2)]) == []
+        assert len(_left(engine.data_dir, [_text(i) for i in range(60)])) == 38  # and the others are untouched
+    assert _left(engine.data_dir, [*gone, _text(1), _text(2)]) == []
+    async with running(engine) as sidecar:
+        assert not {"id 0", "id 1"} & set(await sidecar.found(_text(0), k="100"))
+
+
+async def test_no_copy_survives_in_pages_that_were_rearranged(tmp_path: Path) -> None:
+    """Balancing its trees, SQLite leaves copies of rows behind, which secure_delete does not reach: ours never move."""
+    numbers = random.Random(1)
+    store = Store(tmp_path / "data" / "contents.sqlite")
+    live: dict[str, tuple[Content, bytes | None]] = {}
+    gone: list[tuple[Content, bytes | None]] = []
+
+    def make(content_id: str) -> tuple[Content, bytes | None]:
+        vector = np.frombuffer(numbers.randbytes(2048), "<u4").astype(np.float32)
+        preview = numbers.randbytes(numbers.choice((300, 4000, 14_000, 20_000))) if numbers.random() < 0.8 else None
+        user, created = f"user {numbers.randrange(20)}", numbers.random()
+        return Content(
+            content_id, "text", user, numbers.randbytes(32), created, Embedding(vector, FINGERPRINT)
+        ), preview
+
+    for step in range(250):
+        calls = []
+        for place in range(numbers.choice((1, 3, 20))):
+            chance = numbers.random()
+            if chance < 0.5 or not live:
+                content_id = f"id {step} {place}"
+            else:
+                content_id = numbers.choice(sorted(live))
+                gone.append(live.pop(content_id))
+            if chance < 0.7:
+                live[content_id] = make(content_id)
+                calls.append(store.put(*live[content_id]))
+            else:
+                calls.append(store.delete(content_id))
+        await asyncio.gather(*calls)
+    disk = _on_disk(tmp_path / "data")
+    assert len(gone) > 500
+    for content, preview in gone:
+        assert content.embedding.vector.tobytes()[700:764] not in disk
+        for place in (0, len(preview) // 2, len(preview) - 64) if preview else ():
+            assert preview is None or preview[place : place + 64] not in disk
+    for content, preview in live.values():
+        assert content.embedding.vector.tobytes()[700:764] in disk
+        found = await store.preview(content.id)
+        assert (found[1] if found else None) == preview
+    await store.close()
+
+
+async def test_erasure_waits_for_a_program_that_reads_the_file(engine: Settings) -> None:
+    async with running(engine) as sidecar:
+        await sidecar.add("a", _text(1))
+        with closing(sqlite3.connect(engine.data_dir / "contents.sqlite", isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM contents").fetchall()
+            erasing = asyncio.create_task(sidecar.call("DELETE", "/contents/a"))
+            assert (await sidecar.add("b", _text(2))).status == 201  # nobody else waits
+            await asyncio.sleep(0.5)
+            assert not erasing.done()
+            reader.execute("COMMIT")
+        assert (await erasing).status == 204
+        assert _left(engine.data_dir, [_text(1)]) == []
+
+
+async def test_erasures_that_come_together_share_a_checkpoint(tmp_path: Path) -> None:
+    store = Store(tmp_path / "data" / "contents.sqlite")
+    await asyncio.gather(*(store.put(_content(i)) for i in range(200)))
+    seen: list[str] = []
+    store._database.write_connection.set_trace_callback(seen.append)
+    assert all(await asyncio.gather(*(store.delete(f"id {i}") for i in range(200))))
+    assert 1 <= sum("wal_checkpoint" in each for each in seen) <= 3
+    await store.close()
+
+
+def _content(number: int) -> Content:
+    embedding = Embedding(vector_of(_text(number), "text"), FINGERPRINT)
+    return Content(f"id {number}", "text", "ann", bytes(32), 0.0, embedding)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_user_erased_among_adds_leaves_store_and_index_agreed(sidecar: Sidecar, seed: int) -> None:
+    numbers = random.Random(seed)
+    await asyncio.gather(*(sidecar.add(f"old {i}", _text(i), user="ann") for i in range(10)))
+    calls = [sidecar.add(f"id {i % 12}", _text(100 + i), user=("ann", "bob")[i % 2]) for i in range(40)]
+    calls += [sidecar.call("DELETE", "/users/ann/contents") for _ in range(3)]
+    numbers.shuffle(calls)
+    replies = await asyncio.gather(*calls)
+    assert {reply.status for reply in replies} <= {200, 201}
+    listed = (await sidecar.call("GET", "/contents")).json["contents"]
+    hits = (await sidecar.retrieve(b"q", k="1000")).json["contents"]
+    assert {(each["id"], each["user"]) for each in listed} == {(each["id"], each["user"]) for each in hits}
+    assert not [each for each in listed if each["id"].startswith("old")]
