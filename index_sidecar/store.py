@@ -40,6 +40,7 @@ CREATE INDEX contents_by_user ON contents (user) WHERE user IS NOT NULL;
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 """
 _COLUMNS = "id, type, user, sha256, created, truncated, vector, (SELECT value FROM meta WHERE name = 'model')"
+HEADS = "SELECT key, id, type, user, sha256 FROM contents INDEXED BY contents_by_bytes ORDER BY sha256"
 _PUT = """
 INSERT INTO contents (id, type, user, sha256, created, truncated, vector) VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET type = excluded.type, user = excluded.user, sha256 = excluded.sha256,
@@ -60,6 +61,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.folder = path.parent
         self._lock = _lock_folder(path.parent)
         try:
             self._write_connection = _connect(path)
@@ -136,8 +138,7 @@ class Store:
         """All contents without their vectors, ordered by their bytes, over a connection of its own: for a thread."""
         connection = _connect(self._path)
         try:
-            query = "SELECT key, id, type, user, sha256 FROM contents INDEXED BY contents_by_bytes ORDER BY sha256"
-            cursor = connection.execute(query)
+            cursor = connection.execute(HEADS)
             while rows := cursor.fetchmany(batch):
                 yield [Head._make(row) for row in rows]
         finally:

@@ -16,7 +16,16 @@ ALLOWED = {
     "routes": {"__init__", "body", "content", "ports", "service", "settings"},
     "service": {"content", "ports", "store"},  # there is one store only, so it has no port
     "store": {"content"},
-    "faiss_index": {"content"},
+    "faiss_index": {"content", "disk", "exact_vectors", "index_builder", "index_loader", "ports", "shelf", "snapshots"},
+    "index_loader": {"approximate_vectors", "content", "exact_vectors", "ports", "shelf", "snapshot", "snapshots"},
+    "snapshots": {"approximate_vectors", "content", "disk", "index_builder", "shelf", "snapshot"},
+    "index_builder": {"approximate_vectors", "content", "exact_vectors", "recall_gate", "shelf"},
+    "recall_gate": {"approximate_vectors", "content", "exact_vectors"},
+    "shelf": {"approximate_vectors", "content", "exact_vectors", "snapshot"},
+    "snapshot": {"disk", "exact_vectors"},
+    "disk": {"content"},
+    "approximate_vectors": {"content", "exact_vectors"},
+    "exact_vectors": {"content"},
     "torchserve": {"content"},
     "body": {"content"},
     "ports": {"content"},
@@ -27,7 +36,7 @@ ALLOWED = {
 }
 # Who alone may import these.
 OWNERS = {
-    "faiss": {"faiss_index"},
+    "faiss": {"exact_vectors", "approximate_vectors", "index_builder"},
     "sqlite3": {"store"},
     "aiohttp": {"__main__", "app", "body", "routes", "torchserve"},
 }

@@ -36,6 +36,10 @@ def test_defaults() -> None:
         max_image_bytes=32 * 1024 * 1024,
         max_inflight_bytes=512 * 1024 * 1024,
         body_timeout_s=60,
+        index_dtype="float32",
+        index_exact_rows=200_000,
+        index_recall=0.95,
+        index_snapshot_rows=50_000,
         log_format="text",
     )
 
@@ -53,6 +57,10 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "MAX_IMAGE_BYTES": "4",
         "MAX_INFLIGHT_BYTES": "1048576",
         "BODY_TIMEOUT_S": "5",
+        "INDEX_DTYPE": "float16",
+        "INDEX_EXACT_ROWS": "6",
+        "INDEX_RECALL": "0.9",
+        "INDEX_SNAPSHOT_ROWS": "7",
         "LOG_FORMAT": "json",
     }
     assert sorted(environment) == sorted(setting.name.upper() for setting in fields(Settings))
@@ -68,6 +76,10 @@ def test_every_setting_is_read_from_its_variable() -> None:
         max_image_bytes=4,
         max_inflight_bytes=1048576,
         body_timeout_s=5,
+        index_dtype="float16",
+        index_exact_rows=6,
+        index_recall=0.9,
+        index_snapshot_rows=7,
         log_format="json",
     )
 
@@ -90,6 +102,13 @@ def test_every_setting_is_read_from_its_variable() -> None:
         ("TORCHSERVE_KEY_FILE", ""),
         ("TORCHSERVE_TIMEOUT_S", "0"),
         ("TORCHSERVE_CONNECTIONS", "0"),
+        ("INDEX_DTYPE", "int8"),
+        ("INDEX_EXACT_ROWS", "-1"),
+        ("INDEX_RECALL", "0"),
+        ("INDEX_RECALL", "0.0"),
+        ("INDEX_RECALL", "1.1"),
+        ("INDEX_RECALL", "nan"),
+        ("INDEX_SNAPSHOT_ROWS", "1e5"),
         ("LOG_FORMAT", "xml"),
     ],
 )
