@@ -27,7 +27,7 @@ from .shelf import Shelf
 logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-_ROWS_A_PAGE = 4096
+_ROWS_A_PAGE = 8192
 _ROUNDS = 8
 _ROWS_AT_THE_SWAP = 128
 _DELETED_PART = 0.2

@@ -170,6 +170,7 @@ class Records:
         self._pages = np.memmap(path, kind, "r", start, (header.records,)) if header.records else np.empty(0, kind)
         self.sha256s = np.array(self._pages["sha256"])
         self.snapshot = Snapshot(disk, DiskFile(path, path.open("r+b", 0)), header, header.records)
+        self.snapshot.finished = True
 
     def read(self, slots: Rows) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64], Codes]:
         """Which of these ascending records are whole, and the lists and vectors of all of them."""

@@ -67,7 +67,8 @@ class Snapshots:
         """Whether a restart would have to read much from the store."""
         if len(shelf) < self._least_rows or self.fingerprint is None or time.monotonic() < self._not_before_s:
             return False
-        live = sum(each.live for each in shelf.snapshots if each.finished and each.header.kind == shelf.vectors.kind)
+        built_rows = getattr(shelf.vectors, "built_rows", 0)
+        live = sum(each.live for each in shelf.snapshots if each.finished and each.header.built_rows == built_rows)
         return len(shelf) - live > len(shelf) * (_MISSING_PART_AT_THE_END if at_the_end else _MISSING_PART)
 
     async def write(self, shelf: Shelf) -> None:

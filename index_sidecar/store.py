@@ -44,6 +44,7 @@ CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 {blocks.schema("vectors")}{blocks.schema("previews")}"""
 VECTOR = "(SELECT bytes FROM vectors WHERE vectors.block = contents.block)"
 _COLUMNS = f"id, type, user, sha256, created, truncated, {VECTOR}, (SELECT value FROM meta WHERE name = 'model')"
+HEADS = "SELECT key, id, type, user, sha256 FROM contents INDEXED BY contents_by_bytes ORDER BY type, sha256"
 _PUT = """
 INSERT INTO contents (id, type, user, sha256, created, truncated, block, preview) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET type = excluded.type, user = excluded.user, sha256 = excluded.sha256,
@@ -61,6 +62,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.folder = path.parent
         self._database = Database(path, _SCHEMA, _SCHEMA_VERSION)
         self._fingerprint = self._read_fingerprint()
 
@@ -206,10 +208,7 @@ class Store:
         """All contents without their vectors, ordered by type and bytes, over a connection of its own: for a thread."""
         connection = connect(self._path, _SCHEMA, _SCHEMA_VERSION)
         try:
-            query = (
-                "SELECT key, id, type, user, sha256 FROM contents INDEXED BY contents_by_bytes ORDER BY type, sha256"
-            )
-            cursor = connection.execute(query)
+            cursor = connection.execute(HEADS)
             while rows := cursor.fetchmany(batch):
                 yield [Head._make(row) for row in rows]
         finally:

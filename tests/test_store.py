@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from index_sidecar.content import ModelMismatch, StorageUnavailable, StoreError, digest
-from index_sidecar.store import Store
+from index_sidecar.store import HEADS, Store
 
 from .contents import content_of, plain
 from .fake_torchserve import FINGERPRINT
@@ -88,6 +88,26 @@ async def test_it_all_comes_back_after_a_close(path: Path) -> None:
         [plain(content) for content in contents[first : first + 2]] for first in (0, 2, 4)
     ]
     await store.close()
+
+
+async def test_heads_and_vectors_are_all_of_the_contents(store: Store) -> None:
+    contents = [content_of(f"id {i}", b"%d" % i, ("text", "image")[i % 2], (None, "u")[i % 3 == 0]) for i in range(7)]
+    for content in contents:
+        await store.put(content)
+    await store.delete("id 3")
+    pages = list(store.heads(4))
+    assert [len(page) for page in pages] == [4, 2]
+    heads = sorted((head for page in pages for head in page), key=lambda head: head.key)
+    left = contents[:3] + contents[4:]
+    assert [head[1:] for head in heads] == [(each.id, each.type, each.user, each.sha256) for each in left]
+    keys = [head.key for head in heads]
+    assert store.vectors(keys).tolist() == [content.embedding.vector.tolist() for content in left]
+    assert store.vectors([]).shape == (0, 512)
+
+
+async def test_heads_are_read_without_the_vectors(store: Store) -> None:
+    plan = await store._database.read("EXPLAIN QUERY PLAN " + HEADS, ())
+    assert [row[3] for row in plan] == ["SCAN contents USING COVERING INDEX contents_by_bytes"]
 
 
 async def test_a_put_replaces_what_its_id_held(store: Store) -> None:
