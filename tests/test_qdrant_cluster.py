@@ -229,16 +229,16 @@ async def test_a_node_is_killed_under_load_and_comes_back(
             for client in range(4):
                 group.create_task(load.add(client))
                 group.create_task(load.ask(client))
-            await load.until(150)
+            await load.until(100)
             await asyncio.to_thread(victim.stop, signal.SIGKILL)
             killed, before = time.monotonic(), len(load.acknowledged)
             await load.until(1)
             print(f"first add acknowledged {time.monotonic() - killed:.2f} s after the kill, at {before}")
-            await load.until(150)
+            await load.until(100)
             victim.start()
             await asyncio.to_thread(victim.wait)
             back = time.monotonic()
-            await load.until(150)
+            await load.until(100)
             load.stopping = True
         print(f"{dict(load.statuses)}, slowest {load.slowest_s:.2f} s")
         assert {status for _, status in load.statuses} <= {200, 201, 503}
@@ -284,7 +284,7 @@ async def _nothing_is_lost(sidecar: Sidecar, acknowledged: dict[str, bytes]) -> 
 
     answers = await asyncio.gather(*(found(data) for data in acknowledged.values()))
     assert answers == [(content_id, True) for content_id in acknowledged]
-    assert len(answers) >= 450
+    assert len(answers) >= 300
 
 
 async def test_a_node_that_hangs_holds_nobody_up_for_long(

@@ -82,7 +82,7 @@ async def test_past_the_size_where_qdrant_builds_a_graph_it_still_finds(
     engine: Engine, qdrant: QdrantServers, collection_name: str
 ) -> None:
     # 10 MB of vectors in one segment is where a graph begins; these have neighbours, as real ones do.
-    contents = [content_of(f"id {i}", b"%d" % i, CONTENT_TYPES[i % 2], f"user {i % 4}") for i in range(3000)]
+    contents = [content_of(f"id {i}", b"%d" % i, CONTENT_TYPES[i % 2], f"user {i % 4}") for i in range(1600)]
     for first in range(0, len(contents), 500):
         await engine.upsert(contents[first : first + 500])
     node = qdrant.nodes[0]
@@ -90,7 +90,7 @@ async def test_past_the_size_where_qdrant_builds_a_graph_it_still_finds(
     body = {"optimizers_config": {"indexing_threshold": 1000, "default_segment_number": 1}}
     node.call("PATCH", f"/collections/{collection_name}", {**body, "hnsw_config": {"full_scan_threshold": 10}})
     async with asyncio.timeout(30):
-        while node.call("GET", f"/collections/{collection_name}")["indexed_vectors_count"] < 2000:
+        while node.call("GET", f"/collections/{collection_name}")["indexed_vectors_count"] < 1000:
             await asyncio.sleep(0.1)
     hits = 0
     for content in contents[:200]:
