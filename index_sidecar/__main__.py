@@ -1,4 +1,4 @@
-"""Run the index sidecar: python -m index_sidecar."""
+"""Run the index sidecar: python -m index_sidecar; or move its archive to a cluster: ... migrate --to qdrant://..."""
 
 from __future__ import annotations
 
@@ -8,14 +8,30 @@ import sys
 
 from aiohttp import web
 
-from . import __version__, logs
-from .app import create_app
-from .content import ModelMismatch, StoreError
+from . import __version__, logs, migrate
+from .content import ContentError, ModelMismatch, StoreError
 from .settings import Settings, SettingsError
 
 
 def main() -> None:
-    """Environment -> settings -> server. Exits with 2 for wrong settings, with 1 when it cannot start."""
+    """Environment -> settings -> server, or another command.
+
+    Exits with 2 for wrong settings, with 1 when it cannot start or the command fails.
+    """
+    arguments = _parser().parse_args()
+    try:
+        settings = Settings.from_environment(os.environ)
+    except SettingsError as error:
+        print(f"index_sidecar: wrong settings\n{error}", file=sys.stderr)
+        sys.exit(2)
+    logs.set_up(settings.log_format)
+    if arguments.command == "migrate":
+        _migrate(settings, arguments)
+    else:
+        _serve(settings)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m index_sidecar",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -23,13 +39,20 @@ def main() -> None:
         epilog=Settings.help(),
     )
     parser.add_argument("--version", action="version", version=__version__)
-    parser.parse_args()
-    try:
-        settings = Settings.from_environment(os.environ)
-    except SettingsError as error:
-        print(f"index_sidecar: wrong settings\n{error}", file=sys.stderr)
-        sys.exit(2)
-    logs.set_up(settings.log_format)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="instead of serving")
+    migrating = commands.add_parser(
+        "migrate",
+        help=migrate.HELP,
+        description=migrate.DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    migrate.add_arguments(migrating)
+    return parser
+
+
+def _serve(settings: Settings) -> None:
+    from .app import create_app  # Faiss and scikit-learn, two seconds that no other command has to wait
+
     try:
         web.run_app(
             create_app(settings),
@@ -42,6 +65,17 @@ def main() -> None:
     except (StoreError, ModelMismatch, OSError) as error:
         print(f"index_sidecar: cannot start: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def _migrate(settings: Settings, arguments: argparse.Namespace) -> None:
+    try:
+        migrate.run(settings, arguments.to)
+    except (migrate.MigrationError, StoreError, ContentError) as error:
+        print(f"index_sidecar: not migrated: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("index_sidecar: interrupted; the same command goes on with what is missing", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

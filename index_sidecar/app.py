@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator
 
 from aiohttp import web
@@ -12,7 +13,11 @@ from aiohttp import web
 from .body import Bodies
 from .content import ModelMismatch, Unavailable
 from .faiss_index import FaissIndex
+from .index_url import qdrant_url
 from .previews import Previews
+from .qdrant import Nodes, QdrantCollection
+from .qdrant_index import QdrantIndex
+from .qdrant_store import QdrantStore
 from .query_cache import QueryCache
 from .routes import BODIES, EMBEDDER, SERVICE, SETTINGS, add_routes
 from .service import ContentService
@@ -38,10 +43,6 @@ def create_app(settings: Settings) -> web.Application:
 async def _parts(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     async with contextlib.AsyncExitStack() as stack:
-        store = Store(settings.data_dir / "contents.sqlite")
-        stack.push_async_callback(store.close)
-        index = FaissIndex()
-        stack.callback(index.close)
         previews = Previews(settings.previews)
         stack.callback(previews.close)
         embedder = TorchServeEmbedder(
@@ -52,11 +53,21 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
         )
         stack.push_async_callback(embedder.close)
         app[EMBEDDER] = embedder
-        service = app[SERVICE] = ContentService(
-            store, embedder, index, previews, QueryCache(settings.query_cache_bytes)
-        )
-        first_check = await _check_model(service)
-        tasks = [asyncio.create_task(_rebuild(service))]
+        queries = QueryCache(settings.query_cache_bytes)
+        tasks = []
+        if settings.index_url == "faiss":
+            store, index = _on_this_machine(settings, stack)
+            service = ContentService(store, embedder, index, previews, queries)
+            first_check = await _check_model(service)
+            tasks.append(asyncio.create_task(_load(service, index, store)))
+        else:
+            collection = await _collection(settings)
+            stack.push_async_callback(collection.close)
+            on_cluster = QdrantIndex(collection, settings.qdrant_hnsw_ef)
+            service = ContentService(QdrantStore(collection), embedder, on_cluster, previews, queries)
+            first_check = await _check_model(service)
+            service.ready = True
+        app[SERVICE] = service
         if not first_check:
             tasks.append(asyncio.create_task(_keep_checking(service)))
         yield
@@ -65,8 +76,38 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def _on_this_machine(settings: Settings, stack: contextlib.AsyncExitStack) -> tuple[Store, FaissIndex]:
+    """SQLite and Faiss, closed with `stack`. Raises StoreError."""
+    store = Store(settings.data_dir / "contents.sqlite")
+    stack.push_async_callback(store.close)
+    index = FaissIndex(
+        settings.data_dir,
+        settings.index_dtype,
+        settings.index_exact_rows,
+        settings.index_recall,
+        settings.index_snapshot_rows,
+    )
+    stack.push_async_callback(index.close)
+    return store, index
+
+
+async def _collection(settings: Settings) -> QdrantCollection:
+    """The contents on the cluster, which need not answer yet. Raises StoreError when they can never be used."""
+    url = qdrant_url(settings.index_url)
+    nodes = Nodes(url.nodes, settings.qdrant_api_key_file, settings.qdrant_timeout_s)
+    collection = QdrantCollection(nodes, url.collection, settings.qdrant_shards, settings.qdrant_replication)
+    try:
+        await collection.check()
+    except Unavailable:
+        logger.warning("Qdrant does not answer yet; calls are served once it does")
+    except BaseException:
+        await collection.close()
+        raise
+    return collection
+
+
 async def _check_model(service: ContentService) -> bool:
-    """Whether TorchServe answered, and with the right model. Raises ModelMismatch: then the sidecar must not start."""
+    """Whether all that is asked answered, and with one model. Raises ModelMismatch: then the sidecar must not start."""
     try:
         fingerprint = await service.check_model()
     except ModelMismatch:
@@ -80,8 +121,8 @@ async def _check_model(service: ContentService) -> bool:
 
 
 async def _keep_checking(service: ContentService) -> None:
-    """TorchServe was not there at our start: ask until it is. From then on every call checks the model it gets."""
-    logger.warning("TorchServe does not answer yet; contents can be added and retrieved once it does")
+    """Not all was there at our start: ask until it is. From then on every call checks the model it gets."""
+    logger.warning("the model cannot be checked yet; contents can be added and retrieved once it can")
     try:
         while not await _check_model(service):
             await asyncio.sleep(_PROBE_PAUSE_S)
@@ -89,9 +130,14 @@ async def _keep_checking(service: ContentService) -> None:
         logger.error("all calls that need the model will be refused: %s", error)
 
 
-async def _rebuild(service: ContentService) -> None:
+async def _load(service: ContentService, index: FaissIndex, store: Store) -> None:
+    """Fill the empty index with all that its store holds; until then most calls raise NotReady."""
+    started = time.monotonic()
     try:
-        await service.rebuild_index()
+        await index.load(store)
     except Exception:
-        logger.exception("the index cannot be built from the store")
+        logger.exception("the index cannot be filled from the store")
         raise
+    service.ready = True
+    counts = await service.counts()
+    logger.info("index ready: %d contents in %.1f s", sum(counts.values()), time.monotonic() - started)

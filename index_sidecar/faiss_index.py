@@ -1,84 +1,132 @@
-"""VectorIndex on Faiss: one exact inner-product index per content type.
+"""VectorIndex on Faiss: each content type is searched exactly, and approximately once it has grown too large for that.
 
-One thread owns all of it: Faiss wants mutations and searches to exclude each other, and calls take effect in the
-order they were made, without a lock. Faiss itself uses all cores for a search and lets go of the GIL, so the event
-loop goes on. Searches that gather while the thread is busy are answered as one batch, which is one matrix product.
+Who may do what, and when: one thread owns all shelves. Faiss wants mutations and searches to exclude each other, and
+calls take effect in the order they were made; a thread with a queue gives both without a lock. Searches share: those
+that gather while the thread is busy are answered as one batch, which is one matrix product on all cores. Every call
+hands the thread a bounded piece of work and awaits it, so the event loop itself never works on vectors: Faiss lets go
+of the GIL, and what Python does between is done within milliseconds. Loading, too, is done in that thread. Two
+others exist: the builder's and the disk's; both work on copies they are handed and never touch a shelf.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+import logging
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
-import faiss
-import numpy as np
-import numpy.typing as npt
+from .content import CONTENT_TYPES, Content, ContentType, Hit, IndexState, Vector
+from .disk import Disk
+from .exact_vectors import DType
+from .index_builder import IndexBuilder
+from .index_loader import IndexLoader
+from .ports import VectorSource
+from .shelf import Query, Shelf
+from .snapshots import Snapshots
 
-from .content import CONTENT_TYPES, DIMENSION, Content, ContentType, Hit, Vector, ranked
+logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-_NOBODY = -1
+_Waiting = tuple[Query, "asyncio.Future[list[Hit]]"]
 _MOST_QUERIES_A_BATCH = 128
-
-
-@dataclass(frozen=True, slots=True)
-class _Query:
-    vector: Vector
-    k: int
-    without_user: str | None
-    done: asyncio.Future[list[Hit]]
+_PAUSE_S = 60.0  # after a failure
 
 
 class FaissIndex:
-    """Exact cosine search over unit vectors, in memory."""
+    """Cosine search over unit vectors, in memory, with snapshots in `folder`."""
 
-    def __init__(self) -> None:
-        # By default Faiss takes the matrix product (BLAS) only from 250 queries on; it pays from three.
-        faiss.cvar.distance_compute_blas_threshold = 3 * DIMENSION
-        self._thread = ThreadPoolExecutor(1, "faiss")
-        self._shelves = {content_type: _Shelf(content_type) for content_type in CONTENT_TYPES}
-        self._waiting: dict[ContentType, list[_Query]] = {content_type: [] for content_type in CONTENT_TYPES}
+    def __init__(self, folder: Path, dtype: DType, exact_rows: int, recall: float, snapshot_rows: int) -> None:
+        """Up to `exact_rows` contents of a type are searched exactly, more only if `recall` cannot be reached."""
+        self._thread = ThreadPoolExecutor(1, "index")
+        self._disk = Disk()
+        self._shelves = {content_type: Shelf(content_type, dtype) for content_type in CONTENT_TYPES}
+        self._builder = IndexBuilder(self._shelves, self._in_thread, exact_rows, recall)
+        self._snapshots = Snapshots(self._disk, folder, self._in_thread, exact_rows, snapshot_rows)
+        self._waiting: dict[ContentType, list[_Waiting]] = {content_type: [] for content_type in CONTENT_TYPES}
+        self._stop = threading.Event()
+        self._changed = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
 
-    def close(self) -> None:
-        """Finish the call under way and end the thread."""
+    async def load(self, source: VectorSource) -> None:
+        """Fill the empty index with all that `source` holds, and keep it in shape from then on."""
+        self._snapshots.fingerprint = await source.fingerprint()
+        loader = IndexLoader(source, self._shelves, self._snapshots, self._stop)
+        await self._in_thread(loader.load)
+        self._changed.set()
+        self._keeper = asyncio.create_task(self._keep())
+
+    async def close(self) -> None:
+        """Finish the calls under way, write the snapshots that are worth it, and end the threads."""
+        self._stop.set()
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+            for shelf in self._shelves.values():
+                if self._snapshots.due(shelf, at_the_end=True):
+                    await self._snapshots.write(shelf)
+        await asyncio.to_thread(self._end_threads)
+
+    def _end_threads(self) -> None:
         self._thread.shutdown()
+        self._disk.close()
+        self._builder.close()
+        for shelf in self._shelves.values():
+            for snapshot in shelf.snapshots:
+                snapshot.close()
 
-    def count(self, content_type: ContentType) -> int:
+    async def count(self, content_type: ContentType) -> int:
         """How many contents of one type are in."""
-        return len(self._shelves[content_type].ids)
+        return len(self._shelves[content_type])
+
+    async def state(self, content_type: ContentType) -> IndexState:
+        """How the contents of one type are searched at the moment."""
+        shelf = self._shelves[content_type]
+        finished = {snapshot.finished for snapshot in shelf.snapshots}
+        return IndexState(
+            shelf.vectors.kind,
+            len(shelf),
+            shelf.vectors.memory_bytes,
+            shelf.vectors.nprobe,
+            shelf.vectors.recall or self._builder.refused(content_type),
+            self._builder.progress(content_type),
+            "writing" if False in finished else "written" if finished else "none",
+        )
 
     async def upsert(self, contents: Sequence[Content]) -> None:
         """Put contents in, each replacing what its id held before, also of the other type and earlier in `contents`."""
+        latest = list({content.id: content for content in contents}.values())
+        if latest:
+            self._snapshots.fingerprint = latest[-1].embedding.fingerprint
 
         def upsert() -> None:
-            latest = {content.id: content for content in contents}.values()
-            for content in latest:
-                for content_type, shelf in self._shelves.items():
+            for content_type, shelf in self._shelves.items():
+                for content in latest:
                     if content_type != content.type:
                         shelf.delete(content.id)
-            for content_type, shelf in self._shelves.items():
                 shelf.upsert([content for content in latest if content.type == content_type])
 
-        await self._in_thread(upsert)
+        await self._change(upsert)
 
     async def delete(self, content_id: str) -> None:
-        """Take a content out; nothing happens when it is not there."""
+        """Take a content out of memory and snapshots, durably; nothing happens when it is not there.
+
+        Raises StorageUnavailable when the disk takes neither the erasure nor the deletion of the whole snapshot.
+        """
 
         def delete() -> None:
             for shelf in self._shelves.values():
                 shelf.delete(content_id)
 
-        await self._in_thread(delete)
+        await self._change(delete)
 
     async def search(self, query: Vector, k: int, content_type: ContentType, without_user: str | None) -> list[Hit]:
-        """The exact k most similar contents of one type that are not `without_user`'s, best first, ties by id."""
+        """The k most similar contents of one type that are not `without_user`'s, best first, ties by id."""
         done: asyncio.Future[list[Hit]] = asyncio.get_running_loop().create_future()
         waiting = self._waiting[content_type]
-        waiting.append(_Query(query, k, without_user, done))
+        waiting.append((Query(query, k, without_user), done))
         await self._in_thread(lambda: self._search_waiting(content_type))
         return await done
 
@@ -89,15 +137,43 @@ class FaissIndex:
         del waiting[: len(batch)]
         if not batch:
             return
-        loop = batch[0].done.get_loop()
+        loop = batch[0][1].get_loop()
         try:
-            answers = self._shelves[content_type].search(batch)
+            answers = self._shelves[content_type].search([query for query, _ in batch])
         except BaseException as error:
-            for query in batch:
-                loop.call_soon_threadsafe(_fail, query.done, error)
+            for _, done in batch:
+                loop.call_soon_threadsafe(_fail, done, error)
             raise
-        for query, hits in zip(batch, answers, strict=True):
-            loop.call_soon_threadsafe(_answer, query.done, hits)
+        for (_, done), hits in zip(batch, answers, strict=True):
+            loop.call_soon_threadsafe(_answer, done, hits)
+
+    async def _change(self, work: Callable[[], None]) -> None:
+        """Change the shelves, and return when the snapshots hold nothing of what is gone."""
+
+        def change() -> Future[None] | None:
+            told = self._disk.told
+            work()
+            return self._disk.flush() if self._disk.told > told else None
+
+        flushed = await self._in_thread(change)
+        self._changed.set()
+        if flushed is not None:
+            await asyncio.wrap_future(flushed)
+
+    async def _keep(self) -> None:
+        """Build and write snapshots, one thing at a time, whenever changes make that necessary."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            for content_type, shelf in self._shelves.items():
+                try:
+                    if self._builder.needed(content_type):
+                        await self._builder.build(content_type)
+                    if self._snapshots.due(shelf):
+                        await self._snapshots.write(shelf)
+                except Exception:
+                    logger.exception("the %s index could not be kept in shape; it answers as before", content_type)
+                    await asyncio.sleep(_PAUSE_S)
 
     async def _in_thread(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
@@ -112,123 +188,3 @@ def _fail(done: asyncio.Future[list[Hit]], error: BaseException) -> None:
     if not done.cancelled():
         done.set_exception(error)
         done.exception()  # its own caller may have left with the thread's exception already
-
-
-class _Shelf:
-    """The contents of one type: row i of the Faiss index belongs to ids[i], whose owner is owners[i]."""
-
-    def __init__(self, content_type: ContentType) -> None:
-        self.content_type = content_type
-        self.ids: list[str] = []
-        self._row_of: dict[str, int] = {}
-        self._index = faiss.IndexFlatIP(DIMENSION)
-        self._owners = np.empty(1024, np.int32)  # only the first len(ids) count
-        self._number_of: dict[str, int] = {}
-        self._users: list[str] = []
-        self._owned: Counter[int] = Counter()  # rows by owner; what it says of _NOBODY means nothing
-
-    def _vectors(self) -> npt.NDArray[np.float32]:
-        """(rows, 512) view of Faiss's own memory, valid until the next change of its size."""
-        memory = faiss.rev_swig_ptr(self._index.get_xb(), self._index.ntotal * DIMENSION)
-        view: npt.NDArray[np.float32] = memory.reshape(-1, DIMENSION)
-        return view
-
-    def _owner(self, user: str | None) -> int:
-        if user is None:
-            return _NOBODY
-        if user not in self._number_of:
-            self._number_of[user] = len(self._users)
-            self._users.append(user)
-        return self._number_of[user]
-
-    def upsert(self, contents: Sequence[Content]) -> None:
-        """Append the new ones, overwrite the others in place; no id comes twice."""
-        new: list[Content] = []
-        for content in contents:
-            if content.id in self._row_of:
-                row = self._row_of[content.id]
-                self._vectors()[row] = content.embedding.vector
-                self._set_owner(row, self._owner(content.user))
-            else:
-                new.append(content)
-        if not new:
-            return
-        first = len(self.ids)
-        while first + len(new) > len(self._owners):
-            self._owners = np.concatenate([self._owners, np.empty_like(self._owners)])
-        self._owners[first : first + len(new)] = _NOBODY
-        self._index.add(np.stack([content.embedding.vector for content in new]))
-        for row, content in enumerate(new, start=first):
-            self.ids.append(content.id)
-            self._row_of[content.id] = row
-            self._set_owner(row, self._owner(content.user))
-
-    def _set_owner(self, row: int, owner: int) -> None:
-        self._owned[int(self._owners[row])] -= 1
-        self._owners[row] = owner
-        self._owned[owner] += 1
-
-    def delete(self, content_id: str) -> None:
-        """Move the last row into the freed one: the cost does not grow with the index."""
-        row = self._row_of.pop(content_id, None)
-        if row is None:
-            return
-        last = len(self.ids) - 1
-        self._set_owner(row, _NOBODY)
-        if row != last:
-            self._vectors()[row] = self._vectors()[last]
-            self.ids[row] = self.ids[last]
-            self._row_of[self.ids[row]] = row
-            self._set_owner(row, int(self._owners[last]))
-            self._set_owner(last, _NOBODY)
-        self._vectors()[last] = 0.0  # erased means gone from memory, too
-        self.ids.pop()
-        self._index.codes.resize(last * self._index.code_size)
-        self._index.ntotal = last
-
-    def search(self, queries: Sequence[_Query]) -> list[list[Hit]]:
-        """All queries in one pass; those it did not settle are asked again alone."""
-        rows = len(self.ids)
-        if rows == 0:
-            return [[] for _ in queries]
-        # A selector inside the search would forgo the matrix product, so more is fetched and the user's rows dropped;
-        # one more than k shows whether k cuts through equal scores.
-        fetch = max(1 + query.k + min(self._owned_by(query.without_user), query.k) for query in queries)
-        scores, found = self._index.search(np.stack([query.vector for query in queries]), min(rows, fetch))
-        return [self._settle(*each) for each in zip(queries, scores, found, strict=True)]
-
-    def _settle(self, query: _Query, scores: npt.NDArray[np.float32], found: npt.NDArray[np.int64]) -> list[Hit]:
-        """The best rows there are, best first -> the k best that are not the user's, ties by id."""
-        owned = self._owned_by(query.without_user)
-        available = len(self.ids) - owned
-        if owned:
-            others = self._owners[found] != self._number_of[query.without_user or ""]
-            scores, found = scores[others], found[others]
-        if len(found) < available and (len(found) <= query.k or scores[query.k - 1] == scores[-1]):
-            scores, found = self._ask_alone(query, min(query.k, available), owned > 0)
-        return ranked(self._hits(scores, found), query.k)
-
-    def _ask_alone(self, query: _Query, k: int, select: bool) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        """The k best rows of others and all that score like the last of them, in no order: two passes."""
-        parameters = None
-        if select:
-            others = self._owners[: len(self.ids)] != self._number_of[query.without_user or ""]
-            bitmap = np.packbits(others, bitorder="little")
-            parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bitmap))
-        vector = query.vector.reshape(1, -1)
-        best, _ = self._index.search(vector, k, params=parameters)
-        radius = float(np.nextafter(best[0, -1], np.float32(-2)))  # what is found is above it
-        _, scores, found = self._index.range_search(vector, radius, params=parameters)
-        return scores, found
-
-    def _owned_by(self, user: str | None) -> int:
-        number = self._number_of.get(user) if user is not None else None
-        return 0 if number is None else self._owned[number]
-
-    def _hits(self, scores: npt.NDArray[np.float32], rows: npt.NDArray[np.int64]) -> list[Hit]:
-        hits = []
-        for score, row in zip(scores.tolist(), rows.tolist(), strict=True):
-            owner = int(self._owners[row])
-            user = None if owner == _NOBODY else self._users[owner]
-            hits.append(Hit(self.ids[row], self.content_type, user, min(score, 1.0)))
-        return hits

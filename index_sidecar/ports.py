@@ -1,11 +1,11 @@
-"""The two places where the service does not care which implementation it has."""
+"""The places where a module does not care which implementation it has."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from .content import Content, ContentType, Embedding, Hit, Vector
+from .content import Content, ContentType, Embedding, Head, Hit, IndexState, Page, Vector
 
 
 class Embedder(Protocol):
@@ -21,6 +21,74 @@ class Embedder(Protocol):
         """
 
 
+class Store(Protocol):
+    """The durable truth: contents by id, with their vectors, all of one model.
+
+    A write is durable when it returns: what that withstands, each implementation says. All raise StorageUnavailable.
+    """
+
+    async def check(self) -> None:
+        """Raises StorageUnavailable unless contents can be read now."""
+
+    async def fingerprint(self) -> str | None:
+        """The model all stored vectors are of; None while nothing was ever stored."""
+
+    async def check_model(self, fingerprint: str) -> None:
+        """Raises ModelMismatch unless vectors of this model may be compared with the stored ones."""
+
+    async def put(self, content: Content, preview: bytes | None = None) -> None:
+        """Store a content and its preview, replacing what its id held. Raises ModelMismatch."""
+
+    async def delete(self, content_id: str) -> bool:
+        """Forget a content; False when there was none."""
+
+    async def delete_user(self, user: str) -> list[str]:
+        """Forget all contents of a user; the ids that are gone."""
+
+    async def get(self, content_id: str) -> Content | None:
+        """The content stored under an id."""
+
+    async def get_many(self, ids: Sequence[str]) -> list[Content]:
+        """The contents stored under some ids, always in the same order."""
+
+    async def preview(self, content_id: str) -> tuple[Content, bytes] | None:
+        """A content and its preview; None when there is no such content, or no preview of it."""
+
+    async def same_bytes(self, sha256: bytes, content_type: ContentType) -> list[Content]:
+        """Contents of these bytes, oldest first; at most 100."""
+
+    async def history(self, user: str, content_type: ContentType, limit: int) -> list[Content]:
+        """The user's newest contents of a type, newest first."""
+
+    async def sample(self, content_type: ContentType, limit: int) -> list[Content]:
+        """A deterministic uniform sample: the contents of a type with the smallest SHA-256."""
+
+    async def page(self, user: str | None, content_type: ContentType | None, limit: int, after: str | None) -> Page:
+        """Up to `limit` contents, of one user or type if said, from the cursor `after` on. Raises InvalidInput.
+
+        Following `next` from page to page names each content once that is there all the time.
+        """
+
+    async def count(self) -> int:
+        """How many contents are stored."""
+
+    async def close(self) -> None:
+        """Finish the writes under way and let go of everything."""
+
+
+class VectorSource(Protocol):
+    """Where an index that lives in this process gets its contents back from: the store."""
+
+    async def fingerprint(self) -> str | None:
+        """The model all stored vectors are of; None while nothing was ever stored."""
+
+    def heads(self, batch: int) -> Iterator[list[Head]]:
+        """All contents without their vectors, `batch` at a time; for a thread, not for the event loop."""
+
+    def vectors(self, keys: Sequence[int]) -> Vector:
+        """(len(keys), 512) float32: the vectors of these ascending keys; for a thread, not for the event loop."""
+
+
 class VectorIndex(Protocol):
     """Vectors by content id, searched by cosine similarity. Calls take effect in the order they are made."""
 
@@ -31,7 +99,13 @@ class VectorIndex(Protocol):
         """Take a content out; nothing happens when it is not there."""
 
     async def search(self, query: Vector, k: int, content_type: ContentType, without_user: str | None) -> list[Hit]:
-        """The exact k most similar contents of one type that are not `without_user`'s, best first, ties by id."""
+        """The k most similar contents of one type that are not `without_user`'s, best first, ties by id.
 
-    def count(self, content_type: ContentType) -> int:
+        Exactly those, or, where the state's kind is approximate, as many of them as its recall says.
+        """
+
+    async def count(self, content_type: ContentType) -> int:
         """How many contents of one type are in."""
+
+    async def state(self, content_type: ContentType) -> IndexState:
+        """How the contents of one type are searched at the moment."""

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from typing import Any
 
 from aiohttp import web
 
 from . import __version__, answers, parameters
 from .body import Bodies
-from .content import CONTENT_TYPES, ContentError, ContentType, Target, check_id, check_type
+from .content import CONTENT_TYPES, ContentError, ContentType, StorageUnavailable, Target, check_id, check_type
 from .ports import Embedder
 from .service import ContentService
 from .settings import Settings
@@ -30,6 +33,7 @@ REQUEST_ID = web.RequestKey("request_id", str)
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 # Without a pattern of its own, aiohttp takes no braces here.
 _CONTENT = "/contents/{id:[^/]+}"
+_HEALTH_S = 2.0  # whoever asks for our health must not wait for the storage's
 _SAFE_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -51,6 +55,7 @@ def add_routes(app: web.Application) -> None:
             web.post("/mv_retrieval/v0.1/add_content", add_content),
             web.post("/mv_retrieval/v0.1/retrieve_contents", retrieve_contents),
             web.post("/mv_retrieval/v0.1/recommend_contents", recommend_contents),
+            web.get("/index", index),
             web.get("/health", health),
             web.get("/ready", ready),
         ]
@@ -177,25 +182,37 @@ async def delete_user(request: web.Request) -> web.Response:
     return web.json_response({"deleted": deleted})
 
 
+async def index(request: web.Request) -> web.Response:
+    """GET /index: how the contents of each type are searched at the moment."""
+    states = await request.app[SERVICE].index_states()
+    return web.json_response({name: asdict(state) for name, state in states.items()})
+
+
 async def health(request: web.Request) -> web.Response:
     """GET /health: the process lives, and how the things around it are."""
     service = request.app[SERVICE]
-    fingerprint = service.fingerprint or service.served
+    contents, stored = None, None
+    with contextlib.suppress(StorageUnavailable, TimeoutError):
+        async with asyncio.timeout(_HEALTH_S):
+            contents, stored = await service.counts(), await service.fingerprint()
+    fingerprint = stored or service.served
     body = {
         "status": "ok",
         "version": __version__,
-        "ready": service.ready,
+        "ready": service.ready and contents is not None,
+        "storage": "unavailable" if contents is None else "available",
         "embedder": "available" if request.app[EMBEDDER].answers else "unavailable",
         "model": fingerprint,
         "weights": fingerprint.split(":")[1] if fingerprint else None,
-        "contents": service.counts(),
+        "contents": contents,
     }
     return web.json_response(body)
 
 
 async def ready(request: web.Request) -> web.Response:
-    """GET /ready: 200 when every call is served, 503 while the index is being built."""
+    """GET /ready: 200 when every call is served, 503 while the index is being built or the storage does not answer."""
     request.app[SERVICE].check_ready()
+    await request.app[SERVICE].check_storage()
     return web.json_response({"status": "ready"})
 
 

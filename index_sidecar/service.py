@@ -1,7 +1,8 @@
 """The product: add a content, retrieve the most similar ones, recommend new ones, look at them, erase them.
 
 A write first reaches the store, where it survives everything, then the index, which can be rebuilt from the store at
-any time; only then it is acknowledged. Calls for the same id wait for each other, so that store and index agree.
+any time; only then it is acknowledged. Calls for the same id wait for each other, so that store and index agree. On a
+cluster both are one, and other sidecars write to it, too: so nothing of the archive is remembered here.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from .content import (
     ContentType,
     Embedding,
     Hit,
+    IndexState,
     NotFound,
     NotReady,
     Page,
@@ -29,16 +31,14 @@ from .content import (
     digest,
     ranked,
 )
-from .ports import Embedder, VectorIndex
+from .ports import Embedder, Store, VectorIndex
 from .previews import Previews
 from .query_cache import QueryCache
 from .recommend import HISTORY, Recommendation, Seed, choose, new_to, seeds_of_all
-from .relevance import Calibrator
-from .store import Store
+from .relevance import Calibration, Calibrator
 
 logger = logging.getLogger(__name__)
 
-_ROWS_A_STEP = 4096
 _NEAR_DUPLICATES_NAMED = 100
 _SPARE_CANDIDATES = 20
 _MOST_CANDIDATES = 1000  # a seed
@@ -110,17 +110,6 @@ class ContentService:
         self.ready = False
         self.served: str | None = None  # the model TorchServe had when it was last asked
 
-    async def rebuild_index(self) -> None:
-        """Fill the empty index from the store; until then every call but this raises NotReady."""
-        started, total, done = time.monotonic(), await self._store.count(), 0
-        pages = self._store.scan(_ROWS_A_STEP)
-        while page := await asyncio.to_thread(next, pages, None):
-            await self._index.upsert(page)
-            done += len(page)
-            logger.info("index: %d of %d contents loaded", done, total)
-        self.ready = True
-        logger.info("index ready: %d contents in %.1f s", done, time.monotonic() - started)
-
     async def check_model(self) -> str:
         """The served model's fingerprint. Raises ModelMismatch when the stored vectors are of another one."""
         embedding = await self._embed(b"ready?", "text", "check-model")
@@ -190,10 +179,8 @@ class ContentService:
         return others[: search.k]
 
     async def _search(self, vector: Vector, query_type: ContentType, search: Search) -> list[Hit]:
-        calibration = await self._calibrator.current(self.counts())
-        answers = await asyncio.gather(
-            *(self._index.search(vector, search.k, each, search.without_user) for each in search.types)
-        )
+        searches = (self._index.search(vector, search.k, each, search.without_user) for each in search.types)
+        calibration, answers = await asyncio.gather(self._calibration(), asyncio.gather(*searches))
         hits = []
         for hit in (hit for answer in answers for hit in answer):
             relevance = calibration.relevance(hit.score, query_type, hit.type)
@@ -216,7 +203,7 @@ class ContentService:
         history = [content for each in histories for content in each]
         if not history:
             return Recommended([], "no_history")
-        calibration = await self._calibrator.current(self.counts())
+        calibration = await self._calibration()
         seeds = await asyncio.to_thread(seeds_of_all, histories, seed)
         candidates = await self._candidates(user, history, seeds, search)
         groups = [[each] for each in CONTENT_TYPES] if search.target == "each" else [CONTENT_TYPES]
@@ -291,19 +278,30 @@ class ContentService:
             raise NotFound("this content has no preview", "no_preview")
         return found
 
-    def counts(self) -> dict[ContentType, int]:
+    async def counts(self) -> dict[ContentType, int]:
         """How many contents of each type can be found."""
-        return {content_type: self._index.count(content_type) for content_type in CONTENT_TYPES}
+        counts = await asyncio.gather(*(self._index.count(each) for each in CONTENT_TYPES))
+        return dict(zip(CONTENT_TYPES, counts, strict=True))
 
-    @property
-    def fingerprint(self) -> str | None:
+    async def _calibration(self) -> Calibration:
+        return await self._calibrator.current(await self.counts())
+
+    async def index_states(self) -> dict[ContentType, IndexState]:
+        """How the contents of each type are searched at the moment."""
+        return {content_type: await self._index.state(content_type) for content_type in CONTENT_TYPES}
+
+    async def fingerprint(self) -> str | None:
         """The model of the stored vectors; None as long as nothing is stored."""
-        return self._store.fingerprint
+        return await self._store.fingerprint()
+
+    async def check_storage(self) -> None:
+        """Raises StorageUnavailable unless stored contents can be read now."""
+        await self._store.check()
 
     async def _embed_query(self, data: bytes, content_type: ContentType, request_id: str) -> Embedding:
         """As `_embed`, but the same query twice asks the model once."""
         sha256 = digest(data)
-        query = self._queries.get(self.fingerprint or self.served, content_type, sha256)
+        query = self._queries.get(await self.fingerprint() or self.served, content_type, sha256)
         if query is None:
             query = await self._embed(data, content_type, request_id)
             self._queries.put(content_type, sha256, query)
@@ -312,7 +310,7 @@ class ContentService:
     async def _embed(self, data: bytes, content_type: ContentType, request_id: str) -> Embedding:
         embedding = await self._embedder.embed(data, content_type, request_id)
         self.served = embedding.fingerprint
-        self._store.check_model(embedding.fingerprint)
+        await self._store.check_model(embedding.fingerprint)
         return embedding
 
     def check_ready(self) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
+
+from .index_url import qdrant_url
 
 _T = TypeVar("_T")
 
@@ -35,6 +38,12 @@ def _url(value: str) -> str:
     return value
 
 
+def _index_url(value: str) -> str:
+    if value not in ("", "faiss"):
+        qdrant_url(value)
+    return value or "faiss"
+
+
 def _log_format(value: str) -> str:
     if value not in ("text", "json"):
         raise ValueError("must be text or json")
@@ -47,6 +56,20 @@ def _true_or_false(value: str) -> bool:
     return value == "true"
 
 
+def _dtype(value: str) -> Literal["float32", "float16"]:
+    match value:
+        case "float32" | "float16":
+            return value
+    raise ValueError("must be float32 or float16")
+
+
+def _fraction(value: str) -> float:
+    number = float(value) if re.fullmatch(r"0\.\d{1,6}|1|1\.0", value, re.ASCII) else 0.0
+    if number == 0.0:
+        raise ValueError("must be a number above 0, like 0.95, and at most 1")
+    return number
+
+
 def _text(value: str) -> str:
     if not value:
         raise ValueError("must not be empty")
@@ -55,6 +78,10 @@ def _text(value: str) -> str:
 
 def _path(value: str) -> Path:
     return Path(_text(value))  # an empty one would silently be the working folder
+
+
+def _optional_path(value: str) -> Path | None:
+    return Path(value) if value else None
 
 
 def _setting(default: _T, read: Callable[[str], _T], help_: str) -> _T:
@@ -68,7 +95,9 @@ class Settings:
 
     host: str = _setting("127.0.0.1", _text, "address to listen on; 0.0.0.0 for all")
     port: int = _setting(8090, _whole(0, 65535), "port to listen on; 0 for a free one")
-    data_dir: Path = _setting(Path("data"), _path, "folder of contents.sqlite, the durable truth")
+    data_dir: Path = _setting(
+        Path("data"), _path, "folder of contents.sqlite, the durable truth unless INDEX_URL says otherwise"
+    )
     torchserve_url: str = _setting("http://127.0.0.1:8080", _url, "TorchServe's inference address")
     torchserve_key_file: Path = _setting(
         Path("run/torchserve/key_file.json"), _path, "the key_file.json TorchServe writes when it starts"
@@ -79,8 +108,24 @@ class Settings:
     max_image_bytes: int = _setting(32 * 1024 * 1024, _whole(1, 1 << 30), "largest image file; then 413")
     max_inflight_bytes: int = _setting(512 * 1024 * 1024, _whole(1 << 20, 1 << 36), "bodies held at once; then 503")
     body_timeout_s: int = _setting(60, _whole(1, 3600), "longest wait for a request's body; then 408")
+    index_url: str = _setting(
+        "faiss",
+        _index_url,
+        "faiss: SQLite and Faiss here; qdrant://HOST:PORT[,HOST:PORT]: a cluster, qdrants:// by TLS",
+    )
+    qdrant_api_key_file: Path | None = _setting(None, _optional_path, "file with Qdrant's API key and nothing else")
+    qdrant_timeout_s: int = _setting(10, _whole(1, 600), "longest wait for Qdrant, all nodes together; then 503")
+    qdrant_shards: int = _setting(6, _whole(1, 1024), "shards of the collection when it is created; fixed from then on")
+    qdrant_replication: int = _setting(1, _whole(1, 16), "copies of each shard when the collection is created")
+    qdrant_hnsw_ef: int = _setting(256, _whole(10, 10000), "candidates of a search: more find better and slower")
     previews: bool = _setting(True, _true_or_false, "store a small picture or the first 500 characters of each content")
     query_cache_bytes: int = _setting(64 * 1024 * 1024, _whole(0, 1 << 36), "memory for vectors of queries; 0: none")
+    index_dtype: Literal["float32", "float16"] = _setting(
+        "float32", _dtype, "of the exact index: float16 is half as big"
+    )
+    index_exact_rows: int = _setting(200_000, _whole(0, 1 << 40), "contents of one type past which search approximates")
+    index_recall: float = _setting(0.95, _fraction, "recall@10 an approximate index must reach to be used")
+    index_snapshot_rows: int = _setting(50_000, _whole(0, 1 << 40), "contents of one type from which a snapshot pays")
     log_format: str = _setting("text", _log_format, "text for people, json for machines")
 
     @classmethod
@@ -94,7 +139,8 @@ class Settings:
                 try:
                     values[setting.name] = setting.metadata["read"](environment[name])
                 except ValueError as error:
-                    mistakes.append(f"{name}={environment[name]!r} {error}")
+                    shown = re.sub(r"//.*@", "//...@", environment[name])  # somebody's password, perhaps
+                    mistakes.append(f"{name}={shown!r} {error}")
         if mistakes:
             raise SettingsError("\n".join(mistakes))
         return cls(**values)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from . import blocks
-from .content import Content, ContentType, Embedding, InvalidInput, ModelMismatch, Page
+from .content import DIMENSION, Content, ContentType, Embedding, Head, InvalidInput, ModelMismatch, Page, Vector
 from .database import Database, Row, connect
 
 _SCHEMA_VERSION = 1
@@ -35,7 +35,8 @@ CREATE TABLE contents (
     block     INTEGER NOT NULL,
     preview   TEXT
 ) STRICT;
-CREATE INDEX contents_by_bytes ON contents (type, sha256);
+-- Holds all of a Head, so that a restart reads these and not the vectors, which are 20 times as much.
+CREATE INDEX contents_by_bytes ON contents (type, sha256, key, user, id);
 CREATE INDEX contents_by_type ON contents (type);
 CREATE INDEX contents_by_user ON contents (user) WHERE user IS NOT NULL;
 CREATE INDEX contents_by_age ON contents (user, type, created) WHERE user IS NOT NULL;
@@ -43,6 +44,7 @@ CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 {blocks.schema("vectors")}{blocks.schema("previews")}"""
 VECTOR = "(SELECT bytes FROM vectors WHERE vectors.block = contents.block)"
 _COLUMNS = f"id, type, user, sha256, created, truncated, {VECTOR}, (SELECT value FROM meta WHERE name = 'model')"
+HEADS = "SELECT key, id, type, user, sha256 FROM contents INDEXED BY contents_by_bytes ORDER BY type, sha256"
 _PUT = """
 INSERT INTO contents (id, type, user, sha256, created, truncated, block, preview) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET type = excluded.type, user = excluded.user, sha256 = excluded.sha256,
@@ -60,8 +62,9 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.folder = path.parent
         self._database = Database(path, _SCHEMA, _SCHEMA_VERSION)
-        self.fingerprint = self._read_fingerprint()
+        self._fingerprint = self._read_fingerprint()
 
     def _read_fingerprint(self) -> str | None:
         """The model all stored vectors are of; None while there are none."""
@@ -72,10 +75,17 @@ class Store:
         """Finish the writes under way and close the file."""
         await self._database.close()
 
-    def check_model(self, fingerprint: str) -> None:
+    async def check(self) -> None:
+        """Nothing to ask for: the file is open."""
+
+    async def fingerprint(self) -> str | None:
+        """The model all stored vectors are of; None while nothing was ever stored."""
+        return self._fingerprint
+
+    async def check_model(self, fingerprint: str) -> None:
         """Raises ModelMismatch unless vectors of this model may be compared with the stored ones."""
-        if self.fingerprint is not None and self.fingerprint != fingerprint:
-            raise ModelMismatch(self.fingerprint, fingerprint)
+        if self._fingerprint is not None and self._fingerprint != fingerprint:
+            raise ModelMismatch(self._fingerprint, fingerprint)
 
     async def put(self, content: Content, preview: bytes | None = None) -> None:
         """Store a content and its preview, replacing what its id held, which is erased. Durable when it returns.
@@ -83,8 +93,8 @@ class Store:
         Raises StorageUnavailable.
         """
         embedding = content.embedding
-        self.check_model(embedding.fingerprint)
-        self.fingerprint = embedding.fingerprint
+        await self.check_model(embedding.fingerprint)
+        self._fingerprint = embedding.fingerprint
         head = (content.id, content.type, content.user, content.sha256, content.created, int(embedding.truncated))
         vector = embedding.vector.astype("<f4").tobytes()
 
@@ -193,6 +203,28 @@ class Store:
                 yield [_content(row) for row in rows]
         finally:
             connection.close()
+
+    def heads(self, batch: int) -> Iterator[list[Head]]:
+        """All contents without their vectors, ordered by type and bytes, over a connection of its own: for a thread."""
+        connection = connect(self._path, _SCHEMA, _SCHEMA_VERSION)
+        try:
+            cursor = connection.execute(HEADS)
+            while rows := cursor.fetchmany(batch):
+                yield [Head._make(row) for row in rows]
+        finally:
+            connection.close()
+
+    def vectors(self, keys: Sequence[int]) -> Vector:
+        """(len(keys), 512) float32: the vectors of these ascending keys, over a connection of its own: for a thread."""
+        connection = connect(self._path, _SCHEMA, _SCHEMA_VERSION)
+        try:
+            places = ",".join("?" * len(keys))
+            rows = connection.execute(
+                f"SELECT {VECTOR} FROM contents WHERE key IN ({places}) ORDER BY key", keys
+            ).fetchall()
+        finally:
+            connection.close()
+        return np.frombuffer(b"".join(vector for (vector,) in rows), "<f4").reshape(len(keys), DIMENSION)
 
     async def _contents(self, query: str, *values: Any) -> list[Content]:
         return [_content(row) for row in await self._database.read(query, values)]

@@ -14,7 +14,7 @@ from index_sidecar.settings import Settings
 from .fake_torchserve import FakeTorchServe
 from .sidecar import Sidecar, running
 
-pytest_plugins = ["tests.real_servers"]
+pytest_plugins = ["tests.real_servers", "tests.qdrant_server"]
 
 
 @pytest.hookimpl(tryfirst=True)

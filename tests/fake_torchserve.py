@@ -191,7 +191,7 @@ def _own(status: int, kind: str, message: str) -> web.Response:
     return web.json_response({"code": status, "type": kind, "message": message}, status=status)
 
 
-async def _serve(fake: FakeTorchServe, port_file: Path) -> None:
+async def serve(fake: FakeTorchServe, port_file: Path) -> None:
     await fake.start()
     port_file.write_text(str(fake.port))
     await asyncio.Event().wait()  # until it is killed
@@ -207,7 +207,7 @@ def main() -> None:
     arguments = parser.parse_args()
     fake = FakeTorchServe(arguments.key_file, arguments.port)
     fake.delay_s = arguments.delay_ms / 1000
-    asyncio.run(_serve(fake, arguments.port_file))
+    asyncio.run(serve(fake, arguments.port_file))
 
 
 if __name__ == "__main__":

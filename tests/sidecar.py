@@ -135,9 +135,9 @@ class SidecarProcess:
             )
         return self.process
 
-    def start(self) -> None:
+    def start(self, within_s: float = 30) -> None:
         """Start it and wait until it is ready."""
-        process, deadline = self.spawn(), time.monotonic() + 30
+        process, deadline = self.spawn(), time.monotonic() + within_s
         while self._status("/ready") != 200:
             assert process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()

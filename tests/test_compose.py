@@ -30,9 +30,9 @@ from .real_servers import free_ports, http
 ROOT = Path(__file__).parent.parent
 
 
-def compose() -> dict[str, Any]:
-    """docker-compose.yml with every ${NAME:-default} at its default."""
-    text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", (ROOT / "docker-compose.yml").read_text())
+def compose(file: str = "docker-compose.yml") -> dict[str, Any]:
+    """A compose file with every ${NAME:-default} at its default."""
+    text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", (ROOT / file).read_text())
     parsed: dict[str, Any] = yaml.safe_load(text)
     return parsed
 
@@ -71,8 +71,9 @@ def seconds(duration: str) -> int:
 
 
 @pytest.mark.skipif(shutil.which("docker-compose") is None, reason="docker-compose is not installed")
-def test_docker_compose_accepts_the_file() -> None:
-    done = subprocess.run(["docker-compose", "config", "-q"], cwd=ROOT, capture_output=True, text=True)
+@pytest.mark.parametrize("files", [(), ("-f", "docker-compose.yml", "-f", "deploy/qdrant.compose.yml")])
+def test_docker_compose_accepts_the_file(files: tuple[str, ...]) -> None:
+    done = subprocess.run(["docker-compose", *files, "config", "-q"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 

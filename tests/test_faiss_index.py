@@ -1,218 +1,280 @@
-"""FaissIndex against the plainest search there is: every score computed, then sorted."""
+"""What only FaissIndex promises: erased memory, the approximate index made in the background, and when it is made."""
 
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from index_sidecar.content import CONTENT_TYPES, Content, ContentType, Embedding, Hit, Vector
+from index_sidecar.content import Content, ContentType, Embedding, Hit, Vector, digest
+from index_sidecar.exact_vectors import DType
 from index_sidecar.faiss_index import FaissIndex
+from index_sidecar.store import Store
 
 from .contents import content_of
-from .fake_torchserve import vector_of
+from .fake_torchserve import FINGERPRINT
+from .test_index_contract import best, query_of
 
-USERS = (None, "ann", "bob", "漢")
+NEVER = 10**9
+
+
+def neighbourhoods(rows: int, seed: int, groups: int = 50) -> Vector:
+    """(rows, 512) unit vectors that gather around a few centres, the same for every seed."""
+    centres = np.random.default_rng(0).standard_normal((groups, 512))
+    numbers = np.random.default_rng(seed)
+    vectors = centres[numbers.integers(groups, size=rows)] + 0.7 * numbers.standard_normal((rows, 512))
+    unit: Vector = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return unit
+
+
+def contents_of(rows: int, seed: int = 1, content_type: ContentType = "image") -> list[Content]:
+    """Contents of such vectors, ids unlike those of another seed."""
+    names = [f"{seed} {number:05}" for number in range(rows)]
+    embeddings = [Embedding(vector, FINGERPRINT) for vector in neighbourhoods(rows, seed)]
+    owners = ("ann", None, "bob", "hog")
+    return [
+        Content(name, content_type, owners[number % 4], digest(name.encode()), 0.0, embedding)
+        for number, (name, embedding) in enumerate(zip(names, embeddings, strict=True))
+    ]
 
 
 @pytest.fixture
-def index() -> Iterator[FaissIndex]:
-    index = FaissIndex()
-    yield index
-    index.close()
+def store(runner: asyncio.Runner, tmp_path: Path) -> Iterator[Store]:
+    store = Store(tmp_path / "data" / "contents.sqlite")
+    yield store
+    runner.run(store.close())
 
 
-def _oracle(
-    contents: Iterable[Content], query: Vector, k: int, content_type: ContentType, without_user: str | None
-) -> list[Hit]:
-    chosen = [each for each in contents if each.type == content_type]
-    chosen = [each for each in chosen if without_user is None or each.user != without_user]
-    scored = [(each, float(each.embedding.vector.astype(np.float64) @ query)) for each in chosen]
-    scored.sort(key=lambda pair: (-pair[1], pair[0].id))
-    return [Hit(each.id, each.type, each.user, score) for each, score in scored[:k]]
+async def opened(store: Store, exact_rows: int, recall: float = 0.0, dtype: DType = "float32") -> FaissIndex:
+    """An index loaded from the store, in the store's folder."""
+    index = FaissIndex(store.folder, dtype, exact_rows, recall, NEVER)
+    await index.load(store)
+    return index
 
 
-def _same(found: list[Hit], expected: list[Hit]) -> None:
-    assert [replace(hit, score=0.0) for hit in found] == [replace(hit, score=0.0) for hit in expected]
-    assert [hit.score for hit in found] == pytest.approx([hit.score for hit in expected], abs=1e-5)
+async def built(index: FaissIndex, rows: int | None = None) -> None:
+    """Until the images' index is approximate, and was built of `rows` rows."""
+    async with asyncio.timeout(20):
+        while (
+            (state := await index.state("image")).kind == "exact"
+            or state.build is not None
+            or not (
+                rows is None or index._shelves["image"].vectors.built_rows == rows  # type: ignore[union-attr]
+            )
+        ):
+            await asyncio.sleep(0.005)
 
 
-def _query(name: object) -> Vector:
-    return vector_of(str(name).encode(), "text")
+async def found(index: FaissIndex, contents: list[Content], query: Vector) -> float:
+    """Recall@10 of one query."""
+    hits = await index.search(query, 10, "image", None)
+    true = best(contents, query, 10, "image", None)
+    return len({hit.id for hit in hits} & {hit.id for hit in true}) / len(true)
 
 
-def _exact(content_id: str, numbers: random.Random, user: str | None = None) -> Content:
-    """A unit vector of 256 entries of ±1/16: all sums of its products are exact, so scores tie often and exactly."""
-    vector = np.zeros(512, np.float32)
-    for place in numbers.sample(range(512), 256):
-        vector[place] = numbers.choice((-1, 1)) / 16
-    content = content_of(content_id, user=user)
-    return replace(content, embedding=Embedding(vector, content.embedding.fingerprint))
-
-
-async def test_an_empty_index_finds_nothing(index: FaissIndex) -> None:
-    for content_type in CONTENT_TYPES:
-        assert await index.search(_query("q"), 10, content_type, None) == []
-        assert await index.search(_query("q"), 10, content_type, "ann") == []
-        assert index.count(content_type) == 0
-    await index.delete("nothing")
-    await index.upsert([])
-
-
-async def test_a_content_finds_itself_with_score_one(index: FaissIndex) -> None:
-    contents = [content_of(f"id {i}", b"%d" % i) for i in range(20)]
-    await index.upsert(contents)
-    for content in contents:
-        (hit,) = await index.search(content.embedding.vector, 1, "text", None)
-        assert replace(hit, score=1.0) == Hit(content.id, "text", None, 1.0)
-        assert 1 - 1e-5 < hit.score <= 1.0
-
-
-@pytest.mark.parametrize("seed", range(4))
-async def test_it_equals_brute_force_after_any_history(index: FaissIndex, seed: int) -> None:
-    numbers = random.Random(seed)
-    truth: dict[str, Content] = {}
-    for step in range(300):
-        if numbers.random() < 0.35:
-            content_id = f"id {numbers.randrange(150)}"
-            truth.pop(content_id, None)
-            await index.delete(content_id)
-        else:
-            ids = {f"id {numbers.randrange(150)}" for _ in range(numbers.choice((1, 1, 1, 12)))}
-            batch = [
-                content_of(each, numbers.randbytes(8), numbers.choice(CONTENT_TYPES), numbers.choice(USERS))
-                for each in ids
-            ]
-            truth |= {content.id: content for content in batch}
-            await index.upsert(batch)
-        if step % 15 == 0:
-            for content_type in CONTENT_TYPES:
-                assert index.count(content_type) == sum(each.type == content_type for each in truth.values())
-                for k, user in ((1, None), (7, None), (7, "ann"), (20, "nobody"), (1000, "漢"), (1000, None)):
-                    query = _query((seed, step, k))
-                    found = await index.search(query, k, content_type, user)
-                    _same(found, _oracle(truth.values(), query, k, content_type, user))
-
-
-async def test_it_grows_and_shrinks_far(index: FaissIndex) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+async def test_it_grows_and_shrinks_far(store: Store, dtype: DType) -> None:
+    index = await opened(store, NEVER, dtype=dtype)
     contents = [content_of(f"id {i:04}", b"%d" % i, user=f"user {i % 7}") for i in range(2500)]
     await index.upsert(contents[:1])
     await index.upsert(contents[1:])
-    _same(await index.search(_query("q"), 20, "text", "user 3"), _oracle(contents, _query("q"), 20, "text", "user 3"))
+
+    async def same(left: list[Content], user: str | None) -> None:
+        hits = await index.search(query_of("q"), 20, "text", user)
+        expected = best(left, query_of("q"), 20, "text", user)
+        assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in expected], abs=2e-4)
+
+    await same(contents, "user 3")
     for content in contents[:2490]:
         await index.delete(content.id)
-    _same(await index.search(_query("q"), 20, "text", None), _oracle(contents[2490:], _query("q"), 20, "text", None))
+    await same(contents[2490:], None)
     for content in contents:
         await index.delete(content.id)
-    assert await index.search(_query("q"), 20, "text", None) == []
+    assert await index.search(query_of("q"), 20, "text", None) == []
+    await index.close()
 
 
-async def test_one_who_owns_nearly_everything_still_gets_k_of_the_others(index: FaissIndex) -> None:
-    contents = [content_of(f"id {i}", b"%d" % i, user="hog") for i in range(500)]
-    contents += [content_of(f"other {i}", b"other %d" % i, user=user) for i, user in enumerate((None, "ann", "ann"))]
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+async def test_many_queries_at_once_score_like_one(store: Store, dtype: DType) -> None:
+    index = await opened(store, NEVER, dtype=dtype)
+    await index.upsert(contents_of(9000))  # more than a block of float16 rows
+    queries = neighbourhoods(40, 5)
+    alone = [await index.search(query, 10, "image", None) for query in queries]
+    together = await asyncio.gather(*(index.search(query, 10, "image", None) for query in queries))
+    for one, other in zip(alone, together, strict=True):
+        assert [hit.id for hit in one] == [hit.id for hit in other]
+        assert [hit.score for hit in one] == pytest.approx([hit.score for hit in other], abs=1e-6)
+    await index.close()
+
+
+@pytest.mark.parametrize("exact_rows", [NEVER, 100])
+async def test_what_was_deleted_is_gone_from_memory_too(store: Store, exact_rows: int) -> None:
+    index = await opened(store, exact_rows)
+    contents = contents_of(300)
     await index.upsert(contents)
-    query = contents[0].embedding.vector  # the hog's own are the best
-    for k in (1, 2, 3, 4, 1000):
-        _same(await index.search(query, k, "text", "hog"), _oracle(contents, query, k, "text", "hog"))
-    await index.upsert([replace(each, user="hog") for each in contents[500:]])
-    assert await index.search(query, 5, "text", "hog") == []
+    if exact_rows < NEVER:
+        await built(index)
+    vectors = index._shelves["image"].vectors
+    memory = [vectors.codes()]  # Faiss keeps the room of deleted rows
+    if vectors.kind == "approximate":
+        memory += [_codes(vectors, number) for number in range(vectors.lists)]
+    for content in contents[:50]:
+        await index.delete(content.id)
+    assert sum(np.count_nonzero(part.any(axis=1)) for part in memory) == 250 * (1 if exact_rows == NEVER else 2)
+    await index.close()
 
 
-async def test_a_content_that_changes_hands_is_counted_for_its_new_owner(index: FaissIndex) -> None:
-    contents = [content_of(f"id {i}", b"%d" % i, user="ann") for i in range(5)]
+def _codes(vectors: object, number: int) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
+    import faiss
+
+    lists = vectors._inverted  # type: ignore[attr-defined]
+    size = lists.list_size(number)
+    if not size:
+        return np.zeros((0, 512), np.uint8)
+    return faiss.rev_swig_ptr(lists.get_codes(number), size * 512).reshape(size, 512)  # type: ignore[no-any-return]
+
+
+async def test_past_its_size_a_type_becomes_approximate_and_tells_what_it_reaches(store: Store) -> None:
+    index = await opened(store, 1500, recall=0.9)
+    contents = contents_of(1500)
     await index.upsert(contents)
-    contents[2] = replace(contents[2], user=None)
-    contents[3] = replace(contents[3], user="bob")
-    await index.upsert(contents[2:4])
-    for user in (None, "ann", "bob"):
-        _same(await index.search(_query("q"), 9, "text", user), _oracle(contents, _query("q"), 9, "text", user))
+    assert (await index.state("image")).kind == "exact"
+    texts, more = contents_of(200, 2, "text"), contents_of(500, 3)
+    await index.upsert([*texts, *more])
+    await built(index)
+    contents += more
+    state = await index.state("image")
+    assert (state.kind, state.size, state.snapshot, state.build) == ("approximate", 2000, "none", None)
+    assert state.recall is not None
+    assert sorted(state.recall) == ["image->image", "text->image"]
+    assert all(recall >= 0.9 for recall in state.recall.values())
+    assert state.memory_bytes is not None
+    assert 2000 * (1024 + 512) < state.memory_bytes < 2000 * 2048
+    assert np.mean([await found(index, contents, query) for query in neighbourhoods(100, 9)]) >= 0.9
+    assert (await index.state("text")).kind == "exact"
+    await index.close()
 
 
-async def test_what_was_deleted_is_gone_from_memory_too(index: FaissIndex) -> None:
-    contents = [content_of(f"id {i}", b"%d" % i) for i in range(3)]
+async def test_scores_of_an_approximate_index_are_those_of_float16(store: Store) -> None:
+    index = await opened(store, 100)
+    contents = contents_of(500)
     await index.upsert(contents)
-    memory = index._shelves["text"]._vectors()  # Faiss keeps the room of deleted rows
-    await index.delete("id 0")
-    await index.delete("id 2")
-    assert memory[0].tolist() == contents[1].embedding.vector.tolist()
-    assert not memory[1:].any()
+    await built(index)
+    halves = np.stack([each.embedding.vector for each in contents]).astype(np.float16).astype(np.float32)
+    for query in neighbourhoods(20, 9):
+        for hit in await index.search(query, 10, "image", None):
+            row = int(hit.id.split()[1])
+            assert hit.score == pytest.approx(min(1.0, float(halves[row] @ query)), abs=1e-5)
+    await index.close()
 
 
-async def test_the_type_of_an_id_can_change(index: FaissIndex) -> None:
-    await index.upsert([content_of("a", b"one", "text")])
-    await index.upsert([content_of("a", b"two", "image")])
-    assert [index.count("text"), index.count("image")] == [0, 1]
-    assert await index.search(_query("q"), 9, "text", None) == []
+async def test_nothing_that_happens_during_a_build_is_lost(store: Store) -> None:
+    index = await opened(store, 2000)
+    contents = {content.id: content for content in contents_of(4000)}
+    new = contents_of(1500, 2)
+    replaced = [replace(content, id=f"1 {number:05}") for number, content in enumerate(contents_of(700, 3))]
+    await index.upsert(list(contents.values()))
+    changes = 0
+    kinds = []
+    while (await index.state("image")).kind == "exact" or changes < 700:
+        if changes < 700:
+            kinds.append((await index.state("image")).kind)
+            gone = f"1 {3999 - changes:05}"
+            await asyncio.gather(
+                index.upsert(new[2 * changes : 2 * changes + 2]), index.upsert([replaced[changes]]), index.delete(gone)
+            )
+            contents |= {each.id: each for each in (*new[2 * changes : 2 * changes + 2], replaced[changes])}
+            contents.pop(gone)
+            changes += 1
+        await asyncio.sleep(0)
+    await built(index)
+    assert kinds.count("exact") > 50, "the build was over before the changes: this has shown nothing"
+    assert await index.count("image") == len(contents)
+    everything = await index.search(neighbourhoods(1, 9)[0], 10**4, "image", None)
+    assert {hit.id for hit in everything} == set(contents)
+    query = neighbourhoods(1, 9)[0]
+    true = {hit.id: hit.score for hit in best(contents.values(), query, 10**4, "image", None)}
+    assert [hit.score for hit in everything] == pytest.approx([true[hit.id] for hit in everything], abs=2e-4)
+    for content in (*replaced, *new[:1400]):
+        (hit,) = await index.search(content.embedding.vector, 1, "image", None)
+        assert replace(hit, score=1.0) == Hit(content.id, "image", content.user, 1.0)
+        assert hit.score == pytest.approx(1.0, abs=2e-4)
+    await index.close()
 
 
-@pytest.mark.parametrize("types", [("text", "text"), ("text", "image"), ("image", "text")])
-async def test_of_one_id_twice_in_a_batch_the_last_counts(
-    index: FaissIndex, types: tuple[ContentType, ContentType]
+async def test_what_cannot_reach_the_recall_stays_exact_until_it_has_doubled(
+    store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    batch = [content_of("a", b"%d" % i, content_type, f"user {i}") for i, content_type in enumerate(types)]
-    await index.upsert(batch)
-    assert index.count("text") + index.count("image") == 1
-    _same(await index.search(_query("q"), 9, types[1], None), _oracle(batch[1:], _query("q"), 9, types[1], None))
+    index = await opened(store, 100, recall=1.1)
+
+    async def refusals(number: int) -> None:
+        async with asyncio.timeout(20):
+            while caplog.text.count("stays exact") < number:
+                await asyncio.sleep(0.005)
+
+    await index.upsert(contents_of(300))
+    await refusals(1)
+    await index.upsert(contents_of(200, 2))
+    await asyncio.sleep(0.1)
+    state = await index.state("image")
+    assert (state.kind, state.nprobe, state.build) == ("exact", None, None)
+    assert state.recall is not None
+    assert 0 < state.recall["image->image"] <= 1
+    assert caplog.text.count("stays exact") == 1
+    await index.upsert(contents_of(200, 3))
+    await refusals(2)
+    await index.close()
 
 
-async def test_equal_vectors_are_ranked_by_id(index: FaissIndex) -> None:
-    contents = [content_of(content_id, b"same") for content_id in ("d", "a", "e", "c", "b")]
+async def test_it_is_built_anew_when_it_has_doubled_or_lost_a_fifth(store: Store) -> None:
+    index = await opened(store, 100)
+    contents = contents_of(400)
     await index.upsert(contents)
-    assert [hit.id for hit in await index.search(_query("q"), 5, "text", None)] == ["a", "b", "c", "d", "e"]
+    await built(index, 400)
+    await index.upsert(contents_of(400, 2))
+    await built(index, 800)
+    for content in contents[:159]:
+        await index.delete(content.id)
+    await asyncio.sleep(0.05)
+    assert index._builder.progress("image") is None
+    await index.delete(contents[159].id)
+    await built(index, 640)
+    await index.close()
 
 
-@pytest.mark.parametrize("user", [None, "ann", "hog"])
-@pytest.mark.parametrize("k", [1, 2, 3, 8, 30])
-async def test_ties_are_cut_by_id_as_well(index: FaissIndex, k: int, user: str | None) -> None:
-    numbers = random.Random(7)
-    owners = ("hog", "hog", "hog", "ann", None)
-    contents = [_exact(f"id {numbers.randrange(10**6):06}", numbers, owners[i % 5]) for i in range(400)]
-    twins = [replace(contents[0], id=f"twin {i}", user=None) for i in (4, 2, 0, 3, 1)]
-    await index.upsert([*contents, *twins])
-    for query in (contents[0], _exact("query", numbers)):
-        vector = query.embedding.vector
-        found = await index.search(vector, k, "text", user)
-        assert found == _oracle([*contents, *twins], vector, k, "text", user)  # exactly, scores too
+async def test_the_event_loop_goes_on_while_an_index_is_filled_built_and_searched(store: Store) -> None:
+    index = await opened(store, 5000)
+    contents = contents_of(12_000)
+    worst_s = 0.0
+
+    async def watch() -> None:
+        nonlocal worst_s
+        while True:
+            before = time.perf_counter()
+            await asyncio.sleep(0.001)
+            worst_s = max(worst_s, time.perf_counter() - before - 0.001)
+
+    watcher = asyncio.create_task(watch())
+    for first in range(0, 12_000, 1000):
+        await index.upsert(contents[first : first + 1000])
+    queries = neighbourhoods(100, 9)
+    while (await index.state("image")).kind == "exact":
+        await asyncio.gather(*(index.search(query, 10, "image", None) for query in queries))
+    watcher.cancel()
+    assert worst_s < 0.1  # a tenth, not a hundredth: other processes may have the cores
+    await index.close()
 
 
-async def test_concurrent_searches_answer_like_single_ones(index: FaissIndex) -> None:
-    contents = [
-        content_of(f"id {i}", b"%d" % i, CONTENT_TYPES[i % 2], USERS[i % 4] if i % 5 else "hog") for i in range(600)
-    ]
-    await index.upsert(contents)
-    asked = [
-        (_query(i), (1, 10, 50)[i % 3], CONTENT_TYPES[i % 2], (None, "ann", "hog", "nobody")[i % 4]) for i in range(300)
-    ]
-    answers = await asyncio.gather(*(index.search(*each) for each in asked))
-    for each, answer in zip(asked, answers, strict=True):
-        _same(answer, _oracle(contents, *each))
-
-
-async def test_searches_among_changes_see_whole_contents_only(index: FaissIndex) -> None:
-    # One id moves between two vectors and two owners while it is searched: no answer may mix the two.
-    here, there = content_of("a", b"here", user="ann"), content_of("a", b"there", user="bob")
-    await index.upsert([here, content_of("b", b"other")])
-    query = here.embedding.vector
-    scores = {"ann": 1.0, "bob": float(there.embedding.vector @ query)}
-    for i in range(50):
-        _, hits = await asyncio.gather(index.upsert([(there, here)[i % 2]]), index.search(query, 2, "text", None))
-        (hit,) = [hit for hit in hits if hit.id == "a"]
-        assert hit.score == pytest.approx(scores[hit.user or ""], abs=1e-5)
-
-
-async def test_a_caller_who_leaves_takes_no_answer_from_the_others(index: FaissIndex) -> None:
-    contents = [content_of(f"id {i}", b"%d" % i) for i in range(50)]
-    await index.upsert(contents)
-    tasks = [asyncio.create_task(index.search(_query(i), 3, "text", None)) for i in range(20)]
-    await asyncio.sleep(0)
-    for task in tasks[::2]:
-        task.cancel()
-    answers = await asyncio.gather(*tasks, return_exceptions=True)
-    for i in range(1, 20, 2):
-        answer = answers[i]
-        assert isinstance(answer, list)
-        _same(answer, _oracle(contents, _query(i), 3, "text", None))
+async def test_a_close_during_a_build_ends_it(store: Store) -> None:
+    index = await opened(store, 100)
+    await index.upsert(contents_of(8000))
+    while (await index.state("image")).build is None:
+        await asyncio.sleep(0)
+    started = time.monotonic()
+    await index.close()
+    assert time.monotonic() - started < 5

@@ -7,6 +7,7 @@ import json
 import random
 import time
 import urllib.request
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 from urllib.parse import urlencode
@@ -437,6 +438,7 @@ async def test_health(sidecar: Sidecar) -> None:
         "status": "ok",
         "version": __version__,
         "ready": True,
+        "storage": "available",
         "embedder": "available",
         "model": FINGERPRINT,
         "weights": "untrained",
@@ -455,6 +457,38 @@ def _as_an_old_client(url: str, path: str, data: bytes, **query: str) -> bytes:
         assert request.get_header("Content-type") == "application/x-www-form-urlencoded"
         body: bytes = response.read()
         return body
+
+
+async def test_index(settings: Settings) -> None:
+    async with running(replace(settings, index_dtype="float16")) as sidecar:
+        await sidecar.add("a", b"one")
+        reply = await sidecar.call("GET", "/index")
+    rest = {"nprobe": None, "recall": None, "build": None, "snapshot": "none"}
+    assert (reply.status, reply.json) == (
+        200,
+        {
+            "text": {"kind": "exact", "size": 1, "memory_bytes": 1024, **rest},
+            "image": {"kind": "exact", "size": 0, "memory_bytes": 0, **rest},
+        },
+    )
+
+
+async def test_past_its_size_the_index_is_approximate_also_after_a_restart(settings: Settings) -> None:
+    # Vectors of the fake model have no neighbourhoods: that anything is found by lists takes a modest target.
+    settings = replace(settings, index_exact_rows=300, index_recall=0.05, index_snapshot_rows=1)
+    async with running(settings) as sidecar:
+        await asyncio.gather(*(sidecar.add(f"id {number}", b"text %d" % number) for number in range(400)))
+        async with asyncio.timeout(20):
+            done = {"kind": "approximate", "size": 400, "build": None, "snapshot": "written"}
+            while not (state := (await sidecar.call("GET", "/index")).json["text"]).items() >= done.items():
+                await asyncio.sleep(0.01)
+        assert state["recall"]["text->text"] >= 0.05
+    async with running(settings) as sidecar:
+        assert (await sidecar.call("GET", "/index")).json["text"] == state
+        for number in range(0, 400, 40):
+            assert await sidecar.found(b"text %d" % number, k="1") == [f"id {number}"]
+        await sidecar.call("DELETE", "/contents/id%200")
+        assert "id 0" not in await sidecar.found(b"text 0", k="400")
 
 
 async def test_the_historical_calls(sidecar: Sidecar) -> None:

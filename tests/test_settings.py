@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from index_sidecar import __version__
+from index_sidecar.index_url import QdrantUrl, qdrant_url
 from index_sidecar.settings import Settings, SettingsError
 
 from .sidecar import ROOT
@@ -36,6 +37,16 @@ def test_defaults() -> None:
         max_image_bytes=32 * 1024 * 1024,
         max_inflight_bytes=512 * 1024 * 1024,
         body_timeout_s=60,
+        index_url="faiss",
+        qdrant_api_key_file=None,
+        qdrant_timeout_s=10,
+        qdrant_shards=6,
+        qdrant_replication=1,
+        qdrant_hnsw_ef=256,
+        index_dtype="float32",
+        index_exact_rows=200_000,
+        index_recall=0.95,
+        index_snapshot_rows=50_000,
         previews=True,
         query_cache_bytes=64 * 1024 * 1024,
         log_format="text",
@@ -55,6 +66,16 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "MAX_IMAGE_BYTES": "4",
         "MAX_INFLIGHT_BYTES": "1048576",
         "BODY_TIMEOUT_S": "5",
+        "INDEX_URL": "qdrants://one.example,two.example:7000/archive",
+        "QDRANT_API_KEY_FILE": "/keys/qdrant",
+        "QDRANT_TIMEOUT_S": "6",
+        "QDRANT_SHARDS": "7",
+        "QDRANT_REPLICATION": "2",
+        "QDRANT_HNSW_EF": "100",
+        "INDEX_DTYPE": "float16",
+        "INDEX_EXACT_ROWS": "8",
+        "INDEX_RECALL": "0.9",
+        "INDEX_SNAPSHOT_ROWS": "9",
         "PREVIEWS": "false",
         "QUERY_CACHE_BYTES": "7",
         "LOG_FORMAT": "json",
@@ -72,6 +93,16 @@ def test_every_setting_is_read_from_its_variable() -> None:
         max_image_bytes=4,
         max_inflight_bytes=1048576,
         body_timeout_s=5,
+        index_url="qdrants://one.example,two.example:7000/archive",
+        qdrant_api_key_file=Path("/keys/qdrant"),
+        qdrant_timeout_s=6,
+        qdrant_shards=7,
+        qdrant_replication=2,
+        qdrant_hnsw_ef=100,
+        index_dtype="float16",
+        index_exact_rows=8,
+        index_recall=0.9,
+        index_snapshot_rows=9,
         previews=False,
         query_cache_bytes=7,
         log_format="json",
@@ -98,12 +129,47 @@ def test_every_setting_is_read_from_its_variable() -> None:
         ("TORCHSERVE_CONNECTIONS", "0"),
         ("PREVIEWS", "0"),
         ("LOG_FORMAT", "xml"),
+        ("INDEX_URL", "http://127.0.0.1:6333"),
+        ("INDEX_URL", "qdrant://"),
+        ("INDEX_URL", "qdrant://one,,two"),
+        ("INDEX_URL", "qdrant://one:port"),
+        ("INDEX_URL", "qdrant://one/two/three"),
+        ("QDRANT_TIMEOUT_S", "0"),
+        ("QDRANT_REPLICATION", "0"),
     ],
 )
 def test_a_wrong_value_is_named(name: str, value: str) -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.from_environment({name: value})
     assert str(caught.value).startswith(f"{name}=")
+
+
+@pytest.mark.parametrize(
+    ("url", "nodes", "collection"),
+    [
+        ("qdrant://one", ("http://one:6333",), "contents"),
+        ("qdrants://one.example:7000/", ("https://one.example:7000",), "contents"),
+        (
+            "qdrant://10.0.0.1:1,[::1]:2,[fe80::1]/a-b_1",
+            ("http://10.0.0.1:1", "http://[::1]:2", "http://[fe80::1]:6333"),
+            "a-b_1",
+        ),
+    ],
+)
+def test_the_nodes_of_a_cluster(url: str, nodes: tuple[str, ...], collection: str) -> None:
+    assert Settings.from_environment({"INDEX_URL": url}).index_url == url
+    assert qdrant_url(url) == QdrantUrl(nodes, collection)
+
+
+def test_a_key_in_the_url_is_refused_and_not_repeated() -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment({"INDEX_URL": "qdrant://:secret-marker@one:6333"})
+    assert "QDRANT_API_KEY_FILE" in str(caught.value)
+    assert "secret-marker" not in str(caught.value)
+
+
+def test_an_empty_index_url_is_the_default() -> None:
+    assert Settings.from_environment({"INDEX_URL": "", "QDRANT_API_KEY_FILE": ""}) == Settings()
 
 
 def test_all_mistakes_are_told_at_once() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from index_sidecar.content import ModelMismatch, StorageUnavailable, StoreError, digest
-from index_sidecar.store import Store
+from index_sidecar.store import HEADS, Store
 
 from .contents import content_of, plain
 from .fake_torchserve import FINGERPRINT
@@ -77,17 +77,37 @@ async def test_a_content_comes_back_as_it_was_put(store: Store) -> None:
 async def test_it_all_comes_back_after_a_close(path: Path) -> None:
     contents = [content_of(f"id {i}", b"%d" % i) for i in range(5)]
     store = Store(path)
-    assert store.fingerprint is None
+    assert await store.fingerprint() is None
     for content in contents:
         await store.put(content)
     await store.close()
     store = Store(path)
-    assert store.fingerprint == FINGERPRINT
+    assert await store.fingerprint() == FINGERPRINT
     pages = list(store.scan(2))
     assert [[plain(content) for content in page] for page in pages] == [
         [plain(content) for content in contents[first : first + 2]] for first in (0, 2, 4)
     ]
     await store.close()
+
+
+async def test_heads_and_vectors_are_all_of_the_contents(store: Store) -> None:
+    contents = [content_of(f"id {i}", b"%d" % i, ("text", "image")[i % 2], (None, "u")[i % 3 == 0]) for i in range(7)]
+    for content in contents:
+        await store.put(content)
+    await store.delete("id 3")
+    pages = list(store.heads(4))
+    assert [len(page) for page in pages] == [4, 2]
+    heads = sorted((head for page in pages for head in page), key=lambda head: head.key)
+    left = contents[:3] + contents[4:]
+    assert [head[1:] for head in heads] == [(each.id, each.type, each.user, each.sha256) for each in left]
+    keys = [head.key for head in heads]
+    assert store.vectors(keys).tolist() == [content.embedding.vector.tolist() for content in left]
+    assert store.vectors([]).shape == (0, 512)
+
+
+async def test_heads_are_read_without_the_vectors(store: Store) -> None:
+    plan = await store._database.read("EXPLAIN QUERY PLAN " + HEADS, ())
+    assert [row[3] for row in plan] == ["SCAN contents USING COVERING INDEX contents_by_bytes"]
 
 
 async def test_a_put_replaces_what_its_id_held(store: Store) -> None:
@@ -180,9 +200,9 @@ async def test_vectors_of_two_models_are_never_mixed(store: Store) -> None:
     assert FINGERPRINT in str(caught.value)
     assert OTHER_MODEL in str(caught.value)
     assert await store.count() == 1
-    store.check_model(FINGERPRINT)
+    await store.check_model(FINGERPRINT)
     with pytest.raises(ModelMismatch):
-        store.check_model(OTHER_MODEL)
+        await store.check_model(OTHER_MODEL)
 
 
 async def test_a_second_process_is_kept_out(store: Store, path: Path) -> None:

@@ -1,0 +1,115 @@
+"""Measure the index at growing sizes beside plain Faiss, HNSW and the memory's own speed: python -m bench.index."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+from bench.growth import plot
+from bench.index_measures import Figures, measure
+
+_RESULTS = Path(__file__).parent / "index.json"
+_PICTURE = Path(__file__).parent / "growth.png"
+_LINES = [  # what, of which figures, as what
+    ("memory-bandwidth floor, ms", "floor_ms", ".2f"),
+    ("plain Faiss Flat, one query a call: p50, ms", "flat_p50_ms", ".2f"),
+    ("exact float32: p50, ms", "float32_p50_ms", ".2f"),
+    ("               p99, ms", "float32_p99_ms", ".2f"),
+    ("               32 concurrent callers, answers/s", "float32_32_clients_per_s", ".0f"),
+    ("exact float16: p50, ms", "float16_p50_ms", ".2f"),
+    ("               32 concurrent callers, answers/s", "float16_32_clients_per_s", ".0f"),
+    ("exact memory, MB: float32", "float32_bytes", "MB"),
+    ("                  float16", "float16_bytes", "MB"),
+    ("load from the store, s: float32", "float32_load_s", ".1f"),
+    ("HNSW (Faiss, M 16, ef 128): build, s", "hnsw_build_s", ".1f"),
+    ("               p50 of text->image, ms", "hnsw_p50_ms_text", ".2f"),
+    ("               recall@10 text->image", "hnsw_recall_text", ".3f"),
+    ("               recall@10 image->image", "hnsw_recall_image", ".3f"),
+    ("approximate:   build beside queries and adds, s", "build_s", ".0f"),
+    ("               nprobe, chosen by the gate", "nprobe", "d"),
+    ("               p50, ms", "approximate_p50_ms", ".2f"),
+    ("               p99, ms", "approximate_p99_ms", ".2f"),
+    ("               32 concurrent callers, answers/s", "approximate_32_clients_per_s", ".0f"),
+    ("               memory, MB", "approximate_bytes", "MB"),
+    ("               recall@10 text->image, independent", "recall_text_to_image", ".3f"),
+    ("               recall@10 image->image, independent", "recall_image_to_image", ".3f"),
+    ("               event loop's longest stall in the build, ms", "build_loop_stall_ms", ".0f"),
+    ("               query p50 during the build, ms", "build_query_p50_ms", ".1f"),
+    ("               single delete: p50, ms", "delete_p50_ms", ".2f"),
+    ("               single delete: slowest of 200, ms", "delete_max_ms", ".2f"),
+    ("               restart from the snapshot, s", "restart_s", ".1f"),
+    ("sidecar process over HTTP: start until ready, s", "http_start_s", ".1f"),
+    ("               32 clients, answers/s", "http_32_clients_per_s", ".0f"),
+    ("RATIOS exact_single_over_flat", "exact_single_over_flat", ".2f"),
+    ("       exact_batch32_speedup", "exact_batch32_speedup", ".1f"),
+    ("       exclude_owner_cost", "exclude_owner_cost", ".2f"),
+    ("       ivf_speedup", "ivf_speedup", ".1f"),
+]
+
+
+def main() -> None:
+    """Measure, print, and keep what was asked for."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.index",
+        description=__doc__,
+        epilog="Vectors have the shape CLIP gives (bench/clip_shape.py). TorchServe is a process that looks its answer"
+        " up in a table in about 1 ms. A size of 1M takes 4 GB of memory, 5 GB of disk ($BENCH_DIR) and some minutes.",
+    )
+    parser.add_argument("--quick", action="store_true", help="only 100,000 vectors, exact, under a minute")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000], metavar="N")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each single measurement (default: %(default)g)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures, too")
+    parser.add_argument(
+        "--plot", action="store_true", help=f"draw {_PICTURE.name} of these sizes and those kept in {_RESULTS.name}"
+    )
+    arguments = parser.parse_args()
+    sizes, seconds = ([100_000], 3.0) if arguments.quick else (arguments.sizes, arguments.seconds)
+    results = []
+    for rows in sizes:
+        approximate = rows >= 50_000 and not arguments.quick
+        results.append(asyncio.run(measure(rows, approximate, hnsw=rows <= 100_000, seconds=seconds)))
+        _print(results[-1])
+    if arguments.json:
+        arguments.json.write_text(json.dumps(_summary(results), indent=1) + "\n")
+    if arguments.plot:
+        kept = json.loads(_RESULTS.read_text())["sizes"] if _RESULTS.exists() else []
+        kept = [figures for figures in kept if figures["rows"] not in sizes]
+        together = sorted(kept + results, key=lambda figures: int(figures["rows"]))
+        _RESULTS.write_text(json.dumps(_summary(together), indent=1) + "\n")
+        plot(together, _PICTURE)
+
+
+def _print(figures: Figures) -> None:
+    print(f"\n{figures['rows']:,} images")
+    for label, name, form in _LINES:
+        if name in figures:
+            value = f"{figures[name] / 1e6:.0f}" if form == "MB" else format(figures[name], form)
+            print(f"  {label:<58}{value:>10}")
+    for direction, recall in (figures.get("gate_recall") or {}).items():
+        print(f"  {'               recall@10 ' + direction + ', by the gate':<58}{recall:>10.3f}")
+
+
+def _summary(results: list[Figures]) -> dict[str, Any]:
+    """Everything, and the figures others check under their own names."""
+    by_rows = {figures["rows"]: figures for figures in results}
+    names: dict[int, tuple[str, ...]] = {
+        100_000: ("exact_single_over_flat", "exact_batch32_speedup", "exclude_owner_cost")
+    }
+    names[1_000_000] = (
+        "restart_s",
+        "delete_p50_ms",
+        "build_loop_stall_ms",
+        "recall_text_to_image",
+        "recall_image_to_image",
+    )
+    summary = {name: by_rows[rows][name] for rows, chosen in names.items() if rows in by_rows for name in chosen}
+    if 1_000_000 in by_rows:
+        summary["ivf_speedup_1m"] = by_rows[1_000_000]["ivf_speedup"]
+    return {**summary, "sizes": results}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Fills empty shelves at a start: the store says what there is; vectors come from snapshots, or else from it, too."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from .approximate_vectors import ApproximateVectors
+from .content import ContentType, Head
+from .exact_vectors import Rows
+from .ports import VectorSource
+from .shelf import Shelf
+from .snapshot import Records
+from .snapshots import Snapshots
+
+logger = logging.getLogger(__name__)
+
+_ROWS_A_PAGE = 4096
+
+
+class Stopped(Exception):
+    """The sidecar ends before its index is full."""
+
+
+class IndexLoader:
+    """Fills the shelves in one thread, nobody else using them."""
+
+    def __init__(
+        self, source: VectorSource, shelves: Mapping[ContentType, Shelf], snapshots: Snapshots, stop: threading.Event
+    ) -> None:
+        self._source = source
+        self._shelves = shelves
+        self._snapshots = snapshots
+        self._stop = stop
+
+    def load(self) -> None:
+        """All contents of the source. Raises Stopped."""
+        started = time.monotonic()
+        columns = {content_type: _Columns() for content_type in self._shelves}
+        for page in self._pages(self._source.heads(_ROWS_A_PAGE)):
+            for head in page:
+                columns[head.type].add(head)
+        for content_type, shelf in self._shelves.items():
+            heads = columns.pop(content_type)
+            records = self._snapshots.open(shelf, len(heads.ids))
+            restored = np.empty(0, np.int64) if records is None else self._restore(shelf, heads, records)
+            rest = np.setdiff1d(np.arange(len(heads.ids)), restored)
+            self._read(shelf, heads, rest)
+            seconds = time.monotonic() - started
+            counts = (len(restored), len(rest))
+            logger.info(
+                "%s index: %d contents from its snapshot, %d from the store, %.1f s", content_type, *counts, seconds
+            )
+
+    def _pages(self, pages: Iterable[list[Head]]) -> Iterable[list[Head]]:
+        for page in pages:
+            if self._stop.is_set():
+                raise Stopped
+            yield page
+
+    def _restore(self, shelf: Shelf, heads: _Columns, records: Records) -> Rows:
+        """Take what the snapshot has, and erase of it what the store has no more; the numbers of the heads taken."""
+        header, snapshot = records.header, records.snapshot
+        if header.kind == "approximate":
+            vectors = ApproximateVectors.from_state(records.state)
+            vectors.nprobe, vectors.recall, vectors.built_rows = (
+                header.nprobe or 1,
+                header.recall or {},
+                header.built_rows,
+            )
+            shelf.vectors = vectors
+        shelf.snapshots = [snapshot]
+        slots = records.find(heads.sha256s())
+        wanted = np.argsort(slots, kind="stable")[np.count_nonzero(slots < 0) :]  # in the order of the file
+        taken = []
+        for first in range(0, len(wanted), _ROWS_A_PAGE):
+            if self._stop.is_set():
+                raise Stopped
+            page = wanted[first : first + _ROWS_A_PAGE]
+            whole, lists, codes = records.read(slots[page])
+            page = page[whole]
+            if isinstance(shelf.vectors, ApproximateVectors):
+                shelf.vectors.append_codes(codes[whole], lists[whole])
+            else:
+                shelf.vectors.append_codes(codes[whole])
+            snapshot.place(np.arange(len(shelf), len(shelf) + len(page)), slots[page])
+            heads.enter(shelf, page)
+            taken.append(page)
+        restored = np.concatenate([np.empty(0, np.int64), *taken])
+        if damaged := len(wanted) - len(restored):
+            logger.warning("%d records of the %s snapshot are damaged: the store is read", damaged, shelf.content_type)
+        filled = np.flatnonzero(records.sha256s.any(axis=1))
+        for slot in np.setdiff1d(filled, slots[restored]).tolist():
+            snapshot.erase(slot)
+        self._snapshots.flush()
+        return restored
+
+    def _read(self, shelf: Shelf, heads: _Columns, numbers: Rows) -> None:
+        keys = np.array(heads.keys, np.int64)
+        numbers = numbers[np.argsort(keys[numbers])]  # in the order of the store's file
+        for first in range(0, len(numbers), _ROWS_A_PAGE):
+            if self._stop.is_set():
+                raise Stopped
+            page = numbers[first : first + _ROWS_A_PAGE]
+            shelf.vectors.append(self._source.vectors(keys[page].tolist()))
+            heads.enter(shelf, page)
+
+
+class _Columns:
+    """The heads of one type, by column."""
+
+    def __init__(self) -> None:
+        self.keys: list[int] = []
+        self.ids: list[str] = []
+        self._users: list[str | None] = []
+        self._sha256s = bytearray()
+
+    def add(self, head: Head) -> None:
+        self.keys.append(head.key)
+        self.ids.append(head.id)
+        self._users.append(head.user)
+        self._sha256s += head.sha256
+
+    def sha256s(self) -> npt.NDArray[np.uint8]:
+        return np.frombuffer(self._sha256s, np.uint8).reshape(-1, 32)
+
+    def enter(self, shelf: Shelf, numbers: Rows) -> None:
+        """Say of these heads that they are the rows last appended to the shelf's vectors."""
+        chosen = numbers.tolist()
+        ids, users = [self.ids[number] for number in chosen], [self._users[number] for number in chosen]
+        shelf.enter(ids, users, self.sha256s()[numbers])
