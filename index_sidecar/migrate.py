@@ -35,7 +35,7 @@ The collection is made with QDRANT_SHARDS and QDRANT_REPLICATION of the environm
 QDRANT_TIMEOUT_S count, too. DATA_DIR is only read. Contents that are in the collection but not in DATA_DIR are an
 error, since two archives would be mixed: name an empty collection, as in qdrant://HOST/COLLECTION.
 """
-_CONTENTS_A_STEP = 200
+_CONTENTS_A_STEP = 100  # with previews well below the 32 MB that Qdrant takes at once
 _SAMPLE = 500
 
 

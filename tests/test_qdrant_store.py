@@ -363,7 +363,7 @@ async def test_a_node_that_fails_is_left_for_the_next(
         assert plain(await other.get("a")) == plain(content_of("a", b"one"))
         assert time.monotonic() - started < 0.5  # nobody goes back to it
         await other.close()
-    assert len([record for record in caplog.records if "going on with" in record.getMessage()]) == 1
+    assert len([record for record in caplog.records if " fails: " in record.getMessage()]) == 1
 
 
 async def test_the_collection_that_vanishes_under_us_is_no_empty_archive(
