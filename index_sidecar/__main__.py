@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(settings: Settings) -> None:
-    from .app import create_app  # Faiss and scikit-learn, two seconds that no other command has to wait
+    from .app import create_app  # with Faiss, which no other command has to wait for
 
     try:
         web.run_app(

@@ -19,6 +19,7 @@ from .qdrant import Nodes, QdrantCollection
 from .qdrant_index import QdrantIndex
 from .qdrant_store import QdrantStore
 from .query_cache import QueryCache
+from .recommend import warm_up
 from .routes import BODIES, EMBEDDER, SERVICE, SETTINGS, add_routes
 from .service import ContentService
 from .settings import Settings
@@ -54,7 +55,7 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
         stack.push_async_callback(embedder.close)
         app[EMBEDDER] = embedder
         queries = QueryCache(settings.query_cache_bytes)
-        tasks = []
+        tasks: list[asyncio.Task[None]] = []
         if settings.index_url == "faiss":
             store, index = _on_this_machine(settings, stack)
             service = ContentService(store, embedder, index, previews, queries)
@@ -68,6 +69,7 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
             first_check = await _check_model(service)
             service.ready = True
         app[SERVICE] = service
+        tasks.append(asyncio.create_task(asyncio.to_thread(warm_up)))
         if not first_check:
             tasks.append(asyncio.create_task(_keep_checking(service)))
         yield

@@ -45,6 +45,11 @@ class Recommendation:
     seed: Seed
 
 
+def warm_up() -> None:
+    """Import scikit-learn, a second or two that the first recommendation would wait for."""
+    import sklearn.cluster  # noqa: F401
+
+
 def seeds_of(history: Sequence[Content]) -> tuple[list[Seed], list[Content]]:
     """The seeds in contents of one type, newest first, heaviest seed first; and the contents like no others.
 
@@ -52,7 +57,7 @@ def seeds_of(history: Sequence[Content]) -> tuple[list[Seed], list[Content]]:
     A cluster is spoken for by its medoid and weighs the sum of its members' recency, which halves over half of the
     history. Where there is no cluster, the newest contents are seeds themselves.
     """
-    from sklearn.cluster import HDBSCAN  # a second of start time that only this needs
+    from sklearn.cluster import HDBSCAN  # not above: see warm_up
 
     recency = np.exp2(-2 * np.arange(len(history)) / max(len(history), 1))
     seeds: list[Seed] = []

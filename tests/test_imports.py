@@ -15,7 +15,7 @@ ALLOWED = {
     "migrate": {"content", "index_url", "qdrant", "qdrant_index", "qdrant_store", "settings", "store"},
     "app": {
         *("body", "content", "faiss_index", "index_url", "previews", "qdrant", "qdrant_index", "qdrant_store"),
-        *("query_cache", "routes", "service", "settings", "store", "torchserve"),
+        *("query_cache", "recommend", "routes", "service", "settings", "store", "torchserve"),
     },
     "routes": {"__init__", "answers", "body", "content", "parameters", "ports", "service", "settings"},
     "parameters": {"content", "service"},
