@@ -19,6 +19,7 @@ from .exact_vectors import Codes, DType, ExactVectors, Rows, Scores, selector
 
 _POINTS_A_LIST = 40  # what k-means learns a centroid from; Faiss advises 39 to 256, and the cost grows with it
 _CANDIDATES_A_RESULT = 4
+_LEAST_POINTS_A_LIST = 5
 Lists = npt.NDArray[np.int64]
 
 
@@ -42,6 +43,22 @@ def better_centroids(centroids: Vector | None, sample: Vector, lists: int) -> Ve
     clustering.train(sample, faiss.IndexFlatL2(DIMENSION))
     better: Vector = faiss.vector_to_array(clustering.centroids).reshape(lists, DIMENSION)
     return better
+
+
+def _means(centroids: Vector, sample: Vector) -> Vector:
+    """The mean of the rows nearest to each centroid, none where they are few.
+
+    Centroids stay in memory and in snapshots when contents are erased: none may be, or nearly be, a single vector.
+    """
+    index = faiss.IndexFlatL2(DIMENSION)
+    index.add(centroids)
+    nearest = index.search(sample, 1)[1][:, 0]
+    order = np.argsort(nearest)
+    _, starts, counts = np.unique(nearest[order], return_index=True, return_counts=True)
+    sums = np.add.reduceat(sample[order], starts, axis=0)
+    means = (sums / counts[:, np.newaxis]).astype(np.float32)
+    enough = counts >= _LEAST_POINTS_A_LIST
+    return np.ascontiguousarray(means[enough]) if enough.any() else sample.mean(axis=0, keepdims=True)
 
 
 class ApproximateVectors:
@@ -68,6 +85,7 @@ class ApproximateVectors:
     @classmethod
     def train(cls, centroids: Vector, sample: Vector, rows: int) -> ApproximateVectors:
         """An empty index with a list for each centroid, its codes fitted to a sample of its future `rows` rows."""
+        centroids = _means(centroids, sample)
         # Squared distance, although scores are inner products: an image belongs to the images it is like.
         quantizer = faiss.IndexFlatL2(DIMENSION)
         quantizer.add(centroids)

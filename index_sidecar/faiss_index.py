@@ -66,7 +66,10 @@ class FaissIndex:
             await asyncio.gather(self._keeper, return_exceptions=True)
             for shelf in self._shelves.values():
                 if self._snapshots.due(shelf, at_the_end=True):
-                    await self._snapshots.write(shelf)
+                    try:
+                        await self._snapshots.write(shelf)
+                    except Exception:
+                        logger.exception("no %s snapshot; the next start reads the store", shelf.content_type)
         await asyncio.to_thread(self._end_threads)
 
     def _end_threads(self) -> None:

@@ -152,7 +152,7 @@ class IndexBuilder:
         rows = await self._background(_some, len(shelf), size)
         pages = [rows[first : first + _ROWS_A_PAGE] for first in range(0, size, _ROWS_A_PAGE)]
         vectors = [await self._read(shelf, page) for page in pages]
-        return await self._background(np.concatenate, vectors)
+        return await self._background(_distinct, vectors)
 
     async def _read(self, shelf: Shelf, rows: Rows) -> Vector:
         """The vectors of those of these ascending rows that are still there."""
@@ -160,6 +160,13 @@ class IndexBuilder:
 
     async def _background(self, work: Callable[..., _T], *arguments: Any) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+
+def _distinct(pages: list[Vector]) -> Vector:
+    """All rows, each vector once."""
+    rows = np.ascontiguousarray(np.concatenate(pages))
+    _, first = np.unique(rows.view(f"V{rows.itemsize * rows.shape[1]}"), return_index=True)
+    return rows if len(first) == len(rows) else rows[first]
 
 
 def _some(rows: int, size: int) -> Rows:

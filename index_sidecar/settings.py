@@ -122,7 +122,9 @@ class Settings:
     index_dtype: Literal["float32", "float16"] = _setting(
         "float32", _dtype, "of the exact index: float16 is half as big"
     )
-    index_exact_rows: int = _setting(200_000, _whole(0, 1 << 40), "contents of one type past which search approximates")
+    index_exact_rows: int = _setting(
+        200_000, _whole(1000, 1 << 40), "contents of one type past which search approximates"
+    )
     index_recall: float = _setting(0.95, _fraction, "recall@10 an approximate index must reach to be used")
     index_snapshot_rows: int = _setting(50_000, _whole(0, 1 << 40), "contents of one type from which a snapshot pays")
     log_format: str = _setting("text", _log_format, "text for people, json for machines")

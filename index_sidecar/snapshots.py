@@ -85,12 +85,12 @@ class Snapshots:
                 await asyncio.wrap_future(self._disk.flush())
                 first += _ROWS_A_PAGE
             await asyncio.wrap_future(self._disk.run(lambda: snapshot.finish(path)))
-        finally:
-            if not snapshot.finished:
-                self._failed(path, "it was not finished")
+        finally:  # also when the sidecar ends meanwhile
             await asyncio.shield(asyncio.ensure_future(self._in_thread(lambda: self._end(shelf, snapshot))))
         if snapshot.finished:
             logger.info("snapshot %s: %d rows in %.1f s", path, snapshot.records, time.monotonic() - started)
+        else:
+            self._failed(path, "the disk refused it")
 
     def _begin(self, shelf: Shelf) -> Snapshot:
         vectors, state = shelf.vectors, b""

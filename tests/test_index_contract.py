@@ -128,10 +128,8 @@ class QdrantEngine:
 
 ENGINES: dict[str, FaissOptions | str] = {
     "exact float32": FaissOptions("float32", 10**9, 10**9),
-    "exact float16": FaissOptions("float16", 10**9, 10**9),
-    "exact with snapshot": FaissOptions("float32", 10**9, 1),
-    "approximate": FaissOptions("float32", 0, 10**9),
-    "approximate with snapshot": FaissOptions("float16", 0, 1),
+    "exact float16, snapshots": FaissOptions("float16", 10**9, 1),
+    "approximate, snapshots": FaissOptions("float32", 0, 1),
     "qdrant, one node": "qdrant",
     "qdrant, three nodes": "qdrant_cluster",
 }
