@@ -23,7 +23,8 @@ from .content import (
     Unsupported,
 )
 from .recommend import Recommendation
-from .service import Added, Recommended
+from .recommender import Recommended
+from .service import Added
 
 # The nearest class of an error's ancestry decides.
 _STATUSES: dict[type[ContentError], int] = {

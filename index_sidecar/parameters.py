@@ -7,7 +7,7 @@ import re
 from aiohttp import web
 
 from .content import RANKS, ContentType, InvalidInput, Rank, Target, check_id, check_k, check_target, check_type
-from .service import Search
+from .search import Search
 
 MOST_RECOMMENDED = 100
 MOST_A_PAGE = 1000

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -25,8 +24,6 @@ from .content import (
     NotFound,
     NotReady,
     Page,
-    Rank,
-    Target,
     Vector,
     digest,
     ranked,
@@ -34,14 +31,12 @@ from .content import (
 from .ports import Embedder, Store, VectorIndex
 from .previews import Previews
 from .query_cache import QueryCache
-from .recommend import HISTORY, Recommendation, Seed, choose, new_to, seeds_of_all
+from .recommender import Recommended, Recommender
 from .relevance import Calibration, Calibrator
-
-logger = logging.getLogger(__name__)
+from .search import Search
+from .turns import Turns
 
 _NEAR_DUPLICATES_NAMED = 100
-_SPARE_CANDIDATES = 20
-_MOST_CANDIDATES = 1000  # a seed
 _IDS_A_STEP = 1000
 
 
@@ -59,39 +54,11 @@ class Added:
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
-    """What to look for: the k best, of which types, without whose, from which score or relevance on.
-
-    Relevance is unknown in a small archive: then `min_relevance` leaves nothing out, and `rank` is by score.
-    """
-
-    k: int = 10
-    target: Target = "any"
-    without_user: str | None = None
-    min_score: float | None = None
-    min_relevance: float | None = None
-    rank: Rank = "score"
-
-    @property
-    def types(self) -> tuple[ContentType, ...]:
-        """The types that are looked through."""
-        return (self.target,) if self.target in ("text", "image") else CONTENT_TYPES
-
-
-@dataclass(frozen=True, slots=True)
 class Retrieved:
     """The answers, best first; `truncated` when the query text was cut to the model's 77 tokens."""
 
     hits: list[Hit]
     truncated: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Recommended:
-    """The recommendations, best first, and why there are none if there are none."""
-
-    recommendations: list[Recommendation]
-    reason: Literal["no_history", "nothing_new"] | None = None
 
 
 class ContentService:
@@ -106,7 +73,8 @@ class ContentService:
         self._previews = previews
         self._queries = queries
         self._calibrator = Calibrator(store.sample)
-        self._turns: dict[str, _Turns] = {}
+        self._recommender = Recommender(store, index, self._calibration)
+        self._turns = Turns()
         self.ready = False
         self.served: str | None = None  # the model TorchServe had when it was last asked
 
@@ -131,7 +99,7 @@ class ContentService:
         """
         self.check_ready()
         sha256 = digest(data)
-        async with self._alone(content_id):
+        async with self._turns.of(content_id):
             before = await self._store.get(content_id)
             same_bytes = await self._store.same_bytes(sha256, content_type)
             status: Literal["added", "unchanged", "replaced"]
@@ -199,38 +167,7 @@ class ContentService:
         `k` and `target` count.
         """
         self.check_ready()
-        histories = await asyncio.gather(*(self._store.history(user, each, HISTORY) for each in history_types))
-        history = [content for each in histories for content in each]
-        if not history:
-            return Recommended([], "no_history")
-        calibration = await self._calibration()
-        seeds = await asyncio.to_thread(seeds_of_all, histories, seed)
-        candidates = await self._candidates(user, history, seeds, search)
-        groups = [[each] for each in CONTENT_TYPES] if search.target == "each" else [CONTENT_TYPES]
-        chosen: list[Recommendation] = []
-        for group in groups:
-            those = [content for content in candidates if content.type in group]
-            chosen += await asyncio.to_thread(choose, those, seeds, search.k, diversity, calibration)
-        return Recommended(chosen, None if chosen else "nothing_new")
-
-    async def _candidates(self, user: str, history: list[Content], seeds: list[Seed], search: Search) -> list[Content]:
-        """Contents near the seeds that are new to the user: k of each type asked for, where there are so many."""
-        fetch = search.k + _SPARE_CANDIDATES
-        while True:
-            answers = await asyncio.gather(
-                *(
-                    self._index.search(seed.content.embedding.vector, fetch, each, user)
-                    for seed in seeds
-                    for each in search.types
-                )
-            )
-            found = await self._store.get_many(list({hit.id for answer in answers for hit in answer}))
-            others = [content for content in found if content.user != user]
-            new = await asyncio.to_thread(new_to, history, others)
-            enough = all(sum(content.type == each for content in new) >= search.k for each in search.types)
-            if enough or fetch >= _MOST_CANDIDATES or all(len(answer) < fetch for answer in answers):
-                return new
-            fetch = min(4 * fetch, _MOST_CANDIDATES)
+        return await self._recommender.recommend(user, search, diversity, seed, history_types)
 
     async def get_content(self, content_id: str) -> Content:
         """What is stored under an id. Raises NotFound."""
@@ -242,7 +179,7 @@ class ContentService:
     async def delete_content(self, content_id: str) -> None:
         """Forget a content, durably. Raises NotFound."""
         self.check_ready()
-        async with self._alone(content_id):
+        async with self._turns.of(content_id):
             if not await self._store.delete(content_id):
                 raise NotFound("no content has this id")
             await self._index.delete(content_id)
@@ -258,7 +195,7 @@ class ContentService:
             step = ids[first : first + _IDS_A_STEP]
             async with contextlib.AsyncExitStack() as turns:
                 for content_id in step:
-                    await turns.enter_async_context(self._alone(content_id))
+                    await turns.enter_async_context(self._turns.of(content_id))
                 # By its turn an id may have been added again; then the index has the new content already.
                 held = {content.id for content in await self._store.get_many(step)}
                 for content_id in step:
@@ -317,24 +254,3 @@ class ContentService:
         """Raises NotReady until the index holds everything the store holds."""
         if not self.ready:
             raise NotReady("the index is being built from the store; try again when /ready answers 200")
-
-    @contextlib.asynccontextmanager
-    async def _alone(self, content_id: str) -> AsyncIterator[None]:
-        """Calls that change the same id, one after the other in the order they came."""
-        turns = self._turns.setdefault(content_id, _Turns())
-        turns.callers += 1
-        try:
-            async with turns.lock:
-                yield
-        finally:
-            turns.callers -= 1
-            if turns.callers == 0:
-                del self._turns[content_id]
-
-
-class _Turns:
-    """The lock of one id and how many callers hold or await it."""
-
-    def __init__(self) -> None:
-        self.lock = asyncio.Lock()
-        self.callers = 0
