@@ -39,3 +39,5 @@ def set_up(log_format: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_Json() if log_format == "json" else _Text("%(asctime)s %(levelname)-7s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    # It tells over several lines which of its builds do not fit this machine, and always finds one that does.
+    logging.getLogger("faiss.loader").setLevel(logging.WARNING)
