@@ -75,6 +75,7 @@ class ApproximateVectors:
         self._centroids = index.quantizer
         self._rows = ExactVectors("float16")
         self._refined = faiss.IndexRefine(index, self._rows.index)
+        self._sizes = np.zeros(index.nlist, np.int64)  # of the lists
         self._list_of = np.empty(1024, np.int32)  # of these two only the first len(self) count
         self._offset_of = np.empty(1024, np.int32)
         self.nprobe = 1
@@ -127,6 +128,10 @@ class ApproximateVectors:
         """(len(rows), 512) float32 copy."""
         return self._rows.read(rows)
 
+    def reserve(self, rows: int) -> None:
+        """Take the memory for so many rows at once; the index is empty."""
+        self._rows.reserve(rows)
+
     def append(self, vectors: Vector) -> None:
         """Add rows at the end."""
         first = len(self)
@@ -166,8 +171,8 @@ class ApproximateVectors:
         vectors, lists = np.ascontiguousarray(vectors), np.ascontiguousarray(lists)
         order = np.argsort(lists, kind="stable")  # within a list, Faiss appends in the order given
         numbers, starts, counts = np.unique(lists[order], return_index=True, return_counts=True)
-        sizes = np.array([self._inverted.list_size(number) for number in numbers.tolist()])
-        offsets = np.arange(len(rows)) + np.repeat(sizes - starts, counts)
+        offsets = np.arange(len(rows)) + np.repeat(self._sizes[numbers] - starts, counts)
+        self._sizes[numbers] += counts
         self._list_of[rows] = lists
         self._offset_of[rows[order]] = offsets
         pointers = [faiss.swig_ptr(each) for each in (vectors, rows, lists)]
@@ -183,6 +188,7 @@ class ApproximateVectors:
         self._offset_of[ids[offset]] = offset
         codes[end] = 0  # erased means gone from memory, too
         self._inverted.resize(number, end)
+        self._sizes[number] = end
         self._index.ntotal -= 1
 
     def _ids(self, number: int) -> Rows:

@@ -57,6 +57,11 @@ class ExactVectors:
         vectors: Vector = self.index.sa_decode(self.codes()[rows])
         return vectors
 
+    def reserve(self, rows: int) -> None:
+        """Take the memory for so many rows at once; the index is empty."""
+        self.index.codes.resize(rows * self.index.code_size)
+        self.index.codes.resize(0)
+
     def append(self, vectors: Vector) -> None:
         """Add rows at the end."""
         self.index.add(np.ascontiguousarray(vectors))

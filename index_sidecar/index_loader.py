@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ from .content import ContentType, Head
 from .exact_vectors import Rows
 from .ports import VectorSource
 from .shelf import Shelf
-from .snapshot import Records
+from .snapshot import Page, Records
 from .snapshots import Snapshots
 
 logger = logging.getLogger(__name__)
@@ -43,13 +44,15 @@ class IndexLoader:
         started = time.monotonic()
         columns = {content_type: _Columns() for content_type in self._shelves}
         for page in self._pages(self._source.heads(_ROWS_A_PAGE)):
-            for head in page:
-                columns[head.type].add(head)
+            for content_type, column in columns.items():
+                column.add([head for head in page if head.type == content_type])
         for content_type, shelf in self._shelves.items():
             heads = columns.pop(content_type)
             records = self._snapshots.open(shelf, len(heads.ids))
             restored = np.empty(0, np.int64) if records is None else self._restore(shelf, heads, records)
-            rest = np.setdiff1d(np.arange(len(heads.ids)), restored)
+            missing = np.ones(len(heads.ids), bool)
+            missing[restored] = False
+            rest = np.flatnonzero(missing)
             self._read(shelf, heads, rest)
             seconds = time.monotonic() - started
             counts = (len(restored), len(rest))
@@ -77,13 +80,10 @@ class IndexLoader:
         shelf.snapshots = [snapshot]
         slots = records.find(heads.sha256s())
         wanted = np.argsort(slots, kind="stable")[np.count_nonzero(slots < 0) :]  # in the order of the file
+        shelf.vectors.reserve(len(wanted))
         taken = []
-        for first in range(0, len(wanted), _ROWS_A_PAGE):
-            if self._stop.is_set():
-                raise Stopped
-            page = wanted[first : first + _ROWS_A_PAGE]
-            whole, lists, codes = records.read(slots[page])
-            page = page[whole]
+        for wanted_page, (whole, lists, codes) in self._read_ahead(records, slots, wanted):
+            page = wanted_page[whole]
             if isinstance(shelf.vectors, ApproximateVectors):
                 shelf.vectors.append_codes(codes[whole], lists[whole])
             else:
@@ -94,11 +94,25 @@ class IndexLoader:
         restored = np.concatenate([np.empty(0, np.int64), *taken])
         if damaged := len(wanted) - len(restored):
             logger.warning("%d records of the %s snapshot are damaged: the store is read", damaged, shelf.content_type)
-        filled = np.flatnonzero(records.sha256s.any(axis=1))
-        for slot in np.setdiff1d(filled, slots[restored]).tolist():
+        superfluous: npt.NDArray[np.bool_] = np.any(records.sha256s, axis=1)
+        superfluous[slots[restored]] = False
+        for slot in np.flatnonzero(superfluous).tolist():
             snapshot.erase(slot)
         self._snapshots.flush()
         return restored
+
+    def _read_ahead(self, records: Records, slots: Rows, wanted: Rows) -> Iterator[tuple[Rows, Page]]:
+        """Pages of `wanted` and their records; the next is read and checked while the caller works on one."""
+        pages = [wanted[first : first + _ROWS_A_PAGE] for first in range(0, len(wanted), _ROWS_A_PAGE)]
+        with ThreadPoolExecutor(1, "index-reader") as reader:
+            ahead = [reader.submit(records.read, slots[page]) for page in pages[:2]]
+            for number, page in enumerate(pages):
+                if self._stop.is_set():
+                    raise Stopped
+                read = ahead.pop(0).result()
+                if number + 2 < len(pages):
+                    ahead.append(reader.submit(records.read, slots[pages[number + 2]]))
+                yield page, read
 
     def _read(self, shelf: Shelf, heads: _Columns, numbers: Rows) -> None:
         keys = np.array(heads.keys, np.int64)
@@ -120,11 +134,11 @@ class _Columns:
         self._users: list[str | None] = []
         self._sha256s = bytearray()
 
-    def add(self, head: Head) -> None:
-        self.keys.append(head.key)
-        self.ids.append(head.id)
-        self._users.append(head.user)
-        self._sha256s += head.sha256
+    def add(self, heads: list[Head]) -> None:
+        self.keys += [head.key for head in heads]
+        self.ids += [head.id for head in heads]
+        self._users += [head.user for head in heads]
+        self._sha256s += b"".join([head.sha256 for head in heads])
 
     def sha256s(self) -> npt.NDArray[np.uint8]:
         return np.frombuffer(self._sha256s, np.uint8).reshape(-1, 32)

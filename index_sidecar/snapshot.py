@@ -32,6 +32,7 @@ _MAGIC = b"clipidx1"
 _HEADER_BYTES = 4096
 _FRAME = struct.Struct("<8sII")  # magic, length and CRC-32 of the JSON object
 _NOWHERE = -1
+Page = tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64], Codes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +173,9 @@ class Records:
         self.snapshot = Snapshot(disk, DiskFile(path, path.open("r+b", 0)), header, header.records)
         self.snapshot.finished = True
 
-    def read(self, slots: Rows) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64], Codes]:
+    def read(self, slots: Rows) -> Page:
         """Which of these ascending records are whole, and the lists and vectors of all of them."""
-        page = np.array(self._pages[slots])
+        page = self._pages[slots]
         return page["crc"] == np.array(_crcs(page), np.uint32), page["list"].astype(np.int64), page["vector"]
 
     def find(self, sha256s: npt.NDArray[np.uint8]) -> Rows:
