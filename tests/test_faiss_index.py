@@ -248,8 +248,17 @@ async def test_it_is_built_anew_when_it_has_doubled_or_lost_a_fifth(store: Store
 
 
 async def test_the_event_loop_goes_on_while_an_index_is_filled_built_and_searched(store: Store) -> None:
-    index = await opened(store, 5000)
+    # What else the machine does can hold the loop up, too, but not every time: the best of a few tries is ours.
     contents = contents_of(12_000)
+    stalls_s: list[float] = []
+    while not stalls_s or (min(stalls_s) >= 0.05 and len(stalls_s) < 6):
+        stalls_s.append(await _longest_stall_s(store, contents))
+    assert min(stalls_s) < 0.05, stalls_s
+
+
+async def _longest_stall_s(store: Store, contents: list[Content]) -> float:
+    """Of the event loop, while an index is filled, built and searched."""
+    index = await opened(store, 5000)
     worst_s = 0.0
 
     async def watch() -> None:
@@ -266,8 +275,8 @@ async def test_the_event_loop_goes_on_while_an_index_is_filled_built_and_searche
     while (await index.state("image")).kind == "exact":
         await asyncio.gather(*(index.search(query, 10, "image", None) for query in queries))
     watcher.cancel()
-    assert worst_s < 0.4  # other processes may have the cores; bench/index.py measures what it is without them
     await index.close()
+    return worst_s
 
 
 async def test_a_close_during_a_build_ends_it(store: Store) -> None:

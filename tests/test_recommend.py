@@ -222,7 +222,7 @@ async def test_the_cost_does_not_grow_with_the_history(settings: Settings) -> No
     async with running(settings) as sidecar:
         await _recommend(sidecar)  # the first one calibrates
         best: dict[str, float] = {}
-        for user in ("ann", "carl") * 5:
+        for user in ("ann", "carl") * 10:
             started = time.perf_counter()
             assert len((await _recommend(sidecar, user)).json["contents"]) == 10
             best[user] = min(best.get(user, 9.0), time.perf_counter() - started)
