@@ -29,6 +29,7 @@ from .torchserve import TorchServeEmbedder
 logger = logging.getLogger(__name__)
 
 _PROBE_PAUSE_S = 2.0
+_WARM_UP_AFTER_S = 5.0
 
 
 def create_app(settings: Settings) -> web.Application:
@@ -69,7 +70,7 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
             first_check = await _check_model(service)
             service.ready = True
         app[SERVICE] = service
-        tasks.append(asyncio.create_task(asyncio.to_thread(warm_up)))
+        tasks.append(asyncio.create_task(_warm_up()))
         if not first_check:
             tasks.append(asyncio.create_task(_keep_checking(service)))
         yield
@@ -130,6 +131,12 @@ async def _keep_checking(service: ContentService) -> None:
             await asyncio.sleep(_PROBE_PAUSE_S)
     except ModelMismatch as error:
         logger.error("all calls that need the model will be refused: %s", error)
+
+
+async def _warm_up() -> None:
+    """A while after the start, which has enough to do."""
+    await asyncio.sleep(_WARM_UP_AFTER_S)
+    await asyncio.to_thread(warm_up)
 
 
 async def _load(service: ContentService, index: FaissIndex, store: Store) -> None:

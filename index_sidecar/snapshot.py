@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import logging
+import secrets
 import struct
 import zlib
 from dataclasses import asdict, dataclass
@@ -72,8 +73,11 @@ class Snapshot:
 
     @classmethod
     def create(cls, disk: Disk, path: Path, header: Header, state: bytes) -> Snapshot:
-        """A new file beside `path`; it takes that name when it is finished. Raises OSError."""
-        temporary = path.with_suffix(".tmp")
+        """A new file beside `path`; it takes that name when it is finished. Raises OSError.
+
+        Its name is its own: one that was given up may still be on its way through the disk's thread.
+        """
+        temporary = path.with_suffix(f".{secrets.token_hex(4)}.tmp")
         snapshot = cls(disk, DiskFile(temporary, temporary.open("w+b", 0)), header, 0)
         disk.write(snapshot._file, _HEADER_BYTES, state)
         return snapshot

@@ -41,7 +41,8 @@ class Snapshots:
     def open(self, shelf: Shelf, rows: int) -> Records | None:
         """What the file says for a shelf that will have `rows` rows; None, and the file is gone, if it is of no use."""
         path = self._path(shelf.content_type)
-        path.with_suffix(".tmp").unlink(missing_ok=True)
+        for unfinished in path.parent.glob(f"{path.stem}*.tmp"):
+            unfinished.unlink()
         try:
             records = Records(self._disk, path)
         except FileNotFoundError:

@@ -93,7 +93,7 @@ class FaissEngine:
             states = [await self.index.state(content_type) for content_type in CONTENT_TYPES]
             return all(each.kind == "approximate" for each in states if each.size > self._options.exact_rows)
 
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not await done():
                 await asyncio.sleep(0.001)
 

@@ -478,7 +478,7 @@ async def test_past_its_size_the_index_is_approximate_also_after_a_restart(setti
     settings = replace(settings, index_exact_rows=300, index_recall=0.05, index_snapshot_rows=1)
     async with running(settings) as sidecar:
         await asyncio.gather(*(sidecar.add(f"id {number}", b"text %d" % number) for number in range(400)))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             done = {"kind": "approximate", "size": 400, "build": None, "snapshot": "written"}
             while not (state := (await sidecar.call("GET", "/index")).json["text"]).items() >= done.items():
                 await asyncio.sleep(0.01)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import resource
 import shutil
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,9 @@ import numpy as np
 import pytest
 
 from index_sidecar.content import Content, Vector
+from index_sidecar.disk import Disk
 from index_sidecar.faiss_index import FaissIndex
+from index_sidecar.snapshot import Header, Snapshot
 from index_sidecar.store import Store
 
 from .test_faiss_index import NEVER, built, contents_of, neighbourhoods
@@ -140,7 +143,7 @@ async def test_a_snapshot_that_lacks_a_tenth_is_written_anew(archive: Archive) -
     async with asyncio.timeout(20):
         while archive.file.stat().st_ino == before or (await archive.index.state("image")).snapshot != "written":
             await asyncio.sleep(0.005)
-    assert not archive.file.with_suffix(".tmp").exists()
+    assert list(archive.file.parent.glob("*.tmp")) == []
     await archive.check()
 
 
@@ -307,7 +310,20 @@ async def test_a_disk_that_takes_no_snapshot_stops_nothing(archive: Archive, cap
             await asyncio.sleep(0.005)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert not archive.file.with_suffix(".tmp").exists()
+    assert list(archive.file.parent.glob("*.tmp")) == []
     archive.contents |= {content.id: content for content in more}
     await archive.check()
     await asyncio.gather(*(archive.store.put(content) for content in more))
+
+
+def test_two_that_are_written_at_once_do_not_share_a_file(tmp_path: Path) -> None:
+    disk, path = Disk(), tmp_path / "index-text.snapshot"
+    header = Header("model", "text", "exact", "float32", 2048, 0, zlib.crc32(b""))
+    given_up, kept = (Snapshot.create(disk, path, header, b"") for _ in range(2))
+    for snapshot in (given_up, kept):
+        disk.run(lambda snapshot=snapshot: snapshot.finish(path)).result()  # type: ignore[misc]
+    assert (given_up.finished, kept.finished) == (True, True)
+    assert list(tmp_path.iterdir()) == [path]
+    for snapshot in (given_up, kept):
+        snapshot.close()
+    disk.close()
