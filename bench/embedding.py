@@ -113,12 +113,12 @@ def _loads(openai: OpenAIClip, large: Sequence[bytes], small: Sequence[bytes], q
         return openai.encode_images([_open(body) for body in bodies])
 
     short, long = ([text.encode() for text in each] for each in (SHORT_TEXTS, LONG_TEXTS))
-    few, batch, much = (6, 16, 64) if quick else (20, 32, 128)
+    few, batch, much = (6, 16, 48) if quick else (20, 32, 128)
     return [
         Load("short_text", "text", short, texts, 2 * few, batch, 6 * much),
         Load("long_text", "text", long, texts, few, batch, much),
         Load("image", "image", small, images, few, batch, much),
-        Load("photo12mp", "image", large, images, few - 2, batch // 2, much),
+        Load("photo12mp", "image", large, images, few - 2, batch // 4, 2 * much // 3),
     ]
 
 
