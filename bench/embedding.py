@@ -226,7 +226,7 @@ def _print(figures: dict[str, Any]) -> None:
 def main() -> None:
     """Parse the arguments, measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer rounds and photographs: within a minute")
+    parser.add_argument("--quick", action="store_true", help="one round, fewer photographs: a minute or two")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there as well")
     parser.add_argument("--model-store", type=Path, default=Path("model_store"), help="an archive of untrained weights")
     parser.add_argument("--cache", type=Path, default=weights.CACHE, help="where the archive's weights are cached")
