@@ -44,6 +44,8 @@ CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 {blocks.schema("vectors")}{blocks.schema("previews")}"""
 VECTOR = "(SELECT bytes FROM vectors WHERE vectors.block = contents.block)"
 _COLUMNS = f"id, type, user, sha256, created, truncated, {VECTOR}, (SELECT value FROM meta WHERE name = 'model')"
+# Left to itself, SQLite may take an index that is in another order than asked for, and sort all rows it finds: hence
+# INDEXED BY, here and below.
 HEADS = "SELECT key, id, type, user, sha256 FROM contents INDEXED BY contents_by_bytes ORDER BY type, sha256"
 _PUT = """
 INSERT INTO contents (id, type, user, sha256, created, truncated, block, preview) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
@@ -51,8 +53,6 @@ ON CONFLICT (id) DO UPDATE SET type = excluded.type, user = excluded.user, sha25
     created = excluded.created, truncated = excluded.truncated, block = excluded.block, preview = excluded.preview
 """
 _SET_MODEL = "INSERT INTO meta (name, value) VALUES ('model', ?) ON CONFLICT (name) DO NOTHING"
-# Left to itself, SQLite may take an index that is in another order than asked for, and sort all rows it finds: hence
-# INDEXED BY.
 _LENGTH = struct.Struct("<I")
 _DUPLICATES_NAMED = 100
 
