@@ -12,6 +12,7 @@ _KINDS = {  # of a curve: its name, and where its latency and its memory are
     "exact float32": ("float32_p50_ms", "float32_bytes"),
     "exact float16": ("float16_p50_ms", "float16_bytes"),
     "approximate, recall@10 ≥ 0.95": ("approximate_p50_ms", "approximate_bytes"),
+    "one Qdrant node, over HTTP": ("qdrant_p50_ms", "qdrant_bytes"),
 }
 
 

@@ -41,6 +41,16 @@ _LINES = [  # what, of which figures, as what
     ("               single delete: p50, ms", "delete_p50_ms", ".2f"),
     ("               single delete: slowest of 200, ms", "delete_max_ms", ".2f"),
     ("               restart from the snapshot, s", "restart_s", ".1f"),
+    ("               restart, a byte of the snapshot flipped, s", "restart_flipped_s", ".1f"),
+    ("               restart, half of the snapshot gone, s", "restart_truncated_s", ".1f"),
+    ("one Qdrant node: copy the store, s", "qdrant_copy_s", ".0f"),
+    ("               until all is indexed, s", "qdrant_indexed_s", ".0f"),
+    ("               p50, ms", "qdrant_p50_ms", ".2f"),
+    ("               p99, ms", "qdrant_p99_ms", ".2f"),
+    ("               32 concurrent callers, answers/s", "qdrant_32_clients_per_s", ".0f"),
+    ("               resident memory, MB", "qdrant_bytes", "MB"),
+    ("               recall@10 text->image", "qdrant_recall_text", ".3f"),
+    ("               recall@10 image->image", "qdrant_recall_image", ".3f"),
     ("sidecar process over HTTP: start until ready, s", "http_start_s", ".1f"),
     ("               32 clients, answers/s", "http_32_clients_per_s", ".0f"),
     ("RATIOS exact_single_over_flat", "exact_single_over_flat", ".2f"),
@@ -61,6 +71,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="only 100,000 vectors, exact, under a minute")
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000], metavar="N")
     parser.add_argument("--seconds", type=float, default=8.0, help="of each single measurement (default: %(default)g)")
+    parser.add_argument(
+        "--qdrant", action="store_true", help="measure a Qdrant node, too (make qdrant); of 1M half an hour more"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures, too")
     parser.add_argument(
         "--plot", action="store_true", help=f"draw {_PICTURE.name} of these sizes and those kept in {_RESULTS.name}"
@@ -70,7 +83,7 @@ def main() -> None:
     results = []
     for rows in sizes:
         approximate = rows >= 50_000 and not arguments.quick
-        results.append(asyncio.run(measure(rows, approximate, hnsw=rows <= 100_000, seconds=seconds)))
+        results.append(asyncio.run(measure(rows, approximate, rows <= 100_000, arguments.qdrant, seconds)))
         _print(results[-1])
     if arguments.json:
         arguments.json.write_text(json.dumps(_summary(results), indent=1) + "\n")

@@ -162,6 +162,11 @@ class ApproximateVectors:
         self._rows.remove(row)
         self.removed += 1
 
+    def release(self) -> None:
+        """Give its memory back as `ExactVectors.release` does; of no use afterwards."""
+        self._rows.release()
+        self._index.replace_invlists(None, False)
+
     def _enter(self, rows: Rows, vectors: Vector, lists: Lists | None) -> None:
         while len(self) > len(self._list_of):
             self._list_of = np.concatenate([self._list_of, np.empty_like(self._list_of)])

@@ -121,7 +121,9 @@ class IndexBuilder:
             self._progress = 0.4 + 0.5 * first / rows
         verdict = await self._background(gate.judge, fresh, self._target)
         if verdict.nprobe is None:
+            await self._background(fresh.release)
             return verdict
+        outgrown = shelf.vectors
         fresh.nprobe, fresh.recall = verdict.nprobe, verdict.recall
         self._progress = 0.95
 
@@ -136,6 +138,7 @@ class IndexBuilder:
         while not await self._in_thread(swap):
             changed = await self._in_thread(lambda: shelf.take_touched(_ROWS_A_PAGE))
             await self._background(_sync, fresh, *changed)
+        await self._background(outgrown.release)
         return verdict
 
     async def _queries(self, shelf: Shelf) -> dict[str, tuple[Vector, Rows]]:

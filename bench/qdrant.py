@@ -1,0 +1,60 @@
+"""The same collection on one real Qdrant node, moved there and asked with the sidecar's own code."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import psutil
+from tqdm import tqdm
+
+from bench.collection import Collection, K, percentile
+from bench.index_clients import at_once, one_after_the_other
+from index_sidecar.migrate import copy
+from index_sidecar.qdrant_index import QdrantIndex
+from index_sidecar.qdrant_store import QdrantStore
+from index_sidecar.settings import Settings
+from tests.qdrant_server import QdrantNode, start_servers
+
+_NAME = "bench"
+
+
+async def measure_qdrant(collection: Collection, seconds: float) -> dict[str, float]:
+    """Moving the collection, latency, memory and recall; the node may take one core to index and one to search."""
+    servers = await asyncio.to_thread(start_servers, collection.folder / "qdrant", 1)
+    points = servers.collection(_NAME, 60)
+    store, index = QdrantStore(points), QdrantIndex(points, Settings.qdrant_hnsw_ef)
+    try:
+        started = time.perf_counter()
+        with tqdm(total=await collection.store.count(), desc="to Qdrant", unit="content") as bar:
+            await copy(collection.store, store, bar.update)
+        copied_s = time.perf_counter() - started
+        node = servers.nodes[0]
+        while not await asyncio.to_thread(_indexed, node):
+            await asyncio.sleep(1)
+        figures = {"qdrant_copy_s": copied_s, "qdrant_indexed_s": time.perf_counter() - started}
+
+        figures |= {f"qdrant_recall_{kind}": part for kind, part in (await collection.recalls(index)).items()}
+        queries = collection.queries["text"]
+
+        async def ask(number: int) -> None:
+            assert len(await index.search(queries[number % len(queries)], K, "image", None)) == K
+
+        times = await one_after_the_other(ask, len(queries), seconds)
+        figures |= {"qdrant_p50_ms": percentile(times, 50), "qdrant_p99_ms": percentile(times, 99)}
+        figures["qdrant_32_clients_per_s"] = await at_once(ask, 32, seconds)
+        figures["qdrant_bytes"] = _resident_bytes(node)
+    finally:
+        await store.close()
+        servers.stop()
+    return figures
+
+
+def _indexed(node: QdrantNode) -> bool:
+    """Whether the node has nothing left to build or to merge."""
+    return bool(node.call("GET", f"/collections/{_NAME}")["status"] == "green")
+
+
+def _resident_bytes(node: QdrantNode) -> int:
+    assert node.process is not None
+    return int(psutil.Process(node.process.pid).memory_info().rss)
