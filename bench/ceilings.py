@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 
+_TRIES = 6
 
-@dataclass(frozen=True)
+
 class Ceilings:
-    """The roofs of https://doi.org/10.1145/1498765.1498785 (Williams et al., the roofline model)."""
+    """The roofs of https://doi.org/10.1145/1498765.1498785 (Williams et al., the roofline model), best of six tries."""
 
-    sgemm_flops_per_s: float
-    read_bytes_per_s: float
+    def __init__(self, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self._matrix = torch.randn(2048, 2048)
+        self._memory = torch.ones(64 << 20)  # fits no cache
+
+    def flops_per_s(self) -> float:
+        """Of a float32 matrix product."""
+        return 2 * len(self._matrix) ** 3 / _best_s(lambda: self._matrix @ self._matrix)
+
+    def bytes_per_s(self) -> float:
+        """Read from memory, to be summed."""
+        return 4 * self._memory.numel() / _best_s(self._memory.sum)
 
 
-def measure(threads: int) -> Ceilings:
-    """The best of several tries each: float32 matrix products, and sums over memory that fits no cache."""
-    torch.set_num_threads(threads)
-    side = 2048
-    one, other = torch.randn(side, side), torch.randn(side, side)
-    memory = torch.ones(64 << 20)
-    return Ceilings(2 * side**3 / _best_s(lambda: one @ other, 12), 4 * memory.numel() / _best_s(memory.sum, 12))
-
-
-def _best_s(work: Callable[[], object], tries: int) -> float:
+def _best_s(work: Callable[[], object]) -> float:
     times = []
-    for _ in range(tries):
+    for _ in range(_TRIES):
         started = time.perf_counter()
         work()
         times.append(time.perf_counter() - started)
