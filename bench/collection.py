@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
-from collections.abc import Sequence
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,8 @@ from index_sidecar.content import Content, Embedding
 from index_sidecar.ports import VectorIndex
 from index_sidecar.store import Store
 from tests.fake_torchserve import FINGERPRINT
+
+Figures = dict[str, Any]
 
 _TEXTS = 5000
 _QUERIES = 500
@@ -53,6 +59,19 @@ class Collection:
             found = [{int(hit.id.split()[-1]) for hit in hits} for hits in answers]
             recalls[kind] = recall(found, self.exact(queries))
         return recalls
+
+
+@contextlib.asynccontextmanager
+async def filled(rows: int) -> AsyncIterator[Collection]:
+    """A collection in a folder of its own, which goes with it."""
+    folder = Path(tempfile.mkdtemp(prefix="bench-index-", dir=os.environ.get("BENCH_DIR")))
+    try:
+        collection = await asyncio.to_thread(Collection, rows, folder)
+        await collection.fill()
+        yield collection
+        await collection.store.close()
+    finally:
+        shutil.rmtree(folder)
 
 
 def content_of(number: int, vector: Vectors, kind: Any, prefix: str = "") -> Content:

@@ -8,8 +8,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from bench.collection import Figures
 from bench.growth import plot
-from bench.index_measures import Figures, measure
+from bench.index_measures import measure
+from bench.qdrant import measure_qdrant
 
 _RESULTS = Path(__file__).parent / "index.json"
 _PICTURE = Path(__file__).parent / "growth.png"
@@ -72,7 +74,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000], metavar="N")
     parser.add_argument("--seconds", type=float, default=8.0, help="of each single measurement (default: %(default)g)")
     parser.add_argument(
-        "--qdrant", action="store_true", help="measure a Qdrant node, too (make qdrant); of 1M half an hour more"
+        "--qdrant", action="store_true", help="one Qdrant node instead (make qdrant); it takes an hour to index 1M"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures, too")
     parser.add_argument(
@@ -82,17 +84,26 @@ def main() -> None:
     sizes, seconds = ([100_000], 3.0) if arguments.quick else (arguments.sizes, arguments.seconds)
     results = []
     for rows in sizes:
-        approximate = rows >= 50_000 and not arguments.quick
-        results.append(asyncio.run(measure(rows, approximate, rows <= 100_000, arguments.qdrant, seconds)))
-        _print(results[-1])
-    if arguments.json:
-        arguments.json.write_text(json.dumps(_summary(results), indent=1) + "\n")
-    if arguments.plot:
-        kept = json.loads(_RESULTS.read_text())["sizes"] if _RESULTS.exists() else []
-        kept = [figures for figures in kept if figures["rows"] not in sizes]
-        together = sorted(kept + results, key=lambda figures: int(figures["rows"]))
-        _RESULTS.write_text(json.dumps(_summary(together), indent=1) + "\n")
-        plot(together, _PICTURE)
+        if arguments.qdrant:
+            figures = asyncio.run(measure_qdrant(rows, seconds))
+        else:
+            approximate = rows >= 50_000 and not arguments.quick
+            figures = asyncio.run(measure(rows, approximate, hnsw=rows <= 100_000, seconds=seconds))
+        results.append(figures)
+        _print(figures)
+        if arguments.json:
+            arguments.json.write_text(json.dumps(_summary(results), indent=1) + "\n")
+        if arguments.plot:
+            _keep(figures)
+
+
+def _keep(figures: Figures) -> None:
+    """Draw the picture anew, of these figures and those of other sizes and engines."""
+    kept = {each["rows"]: each for each in json.loads(_RESULTS.read_text())["sizes"]} if _RESULTS.exists() else {}
+    kept[figures["rows"]] = kept.get(figures["rows"], {}) | figures
+    together = [kept[rows] for rows in sorted(kept)]
+    _RESULTS.write_text(json.dumps(_summary(together), indent=1) + "\n")
+    plot(together, _PICTURE)
 
 
 def _print(figures: Figures) -> None:

@@ -5,44 +5,30 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import tempfile
 import time
-from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import faiss
 
 from bench.clip_shape import clip_like
-from bench.collection import Collection, K, content_of, percentile, recall
+from bench.collection import Collection, Figures, K, content_of, filled, percentile, recall
 from bench.index_clients import LoopClock, at_once, busy, one_after_the_other, over_http
-from bench.qdrant import measure_qdrant
 from index_sidecar.faiss_index import FaissIndex
 
 _ALWAYS_EXACT = 10**9
 
-Figures = dict[str, Any]
 
-
-async def measure(rows: int, approximate: bool, hnsw: bool, qdrant: bool, seconds: float) -> Figures:
+async def measure(rows: int, approximate: bool, hnsw: bool, seconds: float) -> Figures:
     """All figures of one size; `seconds` is about what each single measurement may take."""
-    folder = Path(tempfile.mkdtemp(prefix="bench-index-", dir=os.environ.get("BENCH_DIR")))
-    async with AsyncExitStack() as stack:
-        stack.callback(shutil.rmtree, folder)
-        collection = await asyncio.to_thread(Collection, rows, folder)
-        started = time.perf_counter()
-        await collection.fill()
-        figures: Figures = {"rows": rows, "fill_store_s": time.perf_counter() - started}
-        figures |= _floor_and_flat(collection, seconds)
+    async with filled(rows) as collection:
+        figures: Figures = {"rows": rows, **_floor_and_flat(collection, seconds)}
         if hnsw:
             figures |= _hnsw(collection)
         figures |= await _exact(collection, seconds, figures)
         if approximate:
             figures |= await _approximate(collection, seconds, figures)
-        if qdrant:
-            figures |= await measure_qdrant(collection, seconds)
         await collection.store.close()
-        ready_s, rate = await over_http(folder, collection.queries["text"], 32, seconds)
+        ready_s, rate = await over_http(collection.folder, collection.queries["text"], 32, seconds)
         figures |= {"http_start_s": ready_s, "http_32_clients_per_s": rate}
     return figures
 

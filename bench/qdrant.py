@@ -8,7 +8,7 @@ import time
 import psutil
 from tqdm import tqdm
 
-from bench.collection import Collection, K, percentile
+from bench.collection import Collection, Figures, K, filled, percentile
 from bench.index_clients import at_once, one_after_the_other
 from index_sidecar.migrate import copy
 from index_sidecar.qdrant_index import QdrantIndex
@@ -19,8 +19,13 @@ from tests.qdrant_server import QdrantNode, start_servers
 _NAME = "bench"
 
 
-async def measure_qdrant(collection: Collection, seconds: float) -> dict[str, float]:
+async def measure_qdrant(rows: int, seconds: float) -> Figures:
     """Moving the collection, latency, memory and recall; the node may take one core to index and one to search."""
+    async with filled(rows) as collection:
+        return {"rows": rows, **await _measure(collection, seconds)}
+
+
+async def _measure(collection: Collection, seconds: float) -> Figures:
     servers = await asyncio.to_thread(start_servers, collection.folder / "qdrant", 1)
     points = servers.collection(_NAME, 60)
     store, index = QdrantStore(points), QdrantIndex(points, Settings.qdrant_hnsw_ef)
@@ -32,7 +37,7 @@ async def measure_qdrant(collection: Collection, seconds: float) -> dict[str, fl
         node = servers.nodes[0]
         while not await asyncio.to_thread(_indexed, node):
             await asyncio.sleep(1)
-        figures = {"qdrant_copy_s": copied_s, "qdrant_indexed_s": time.perf_counter() - started}
+        figures: Figures = {"qdrant_copy_s": copied_s, "qdrant_indexed_s": time.perf_counter() - started}
 
         figures |= {f"qdrant_recall_{kind}": part for kind, part in (await collection.recalls(index)).items()}
         queries = collection.queries["text"]
