@@ -81,7 +81,7 @@ def main() -> None:
         "--plot", action="store_true", help=f"draw {_PICTURE.name} of these sizes and those kept in {_RESULTS.name}"
     )
     arguments = parser.parse_args()
-    sizes, seconds = ([100_000], 3.0) if arguments.quick else (arguments.sizes, arguments.seconds)
+    sizes, seconds = ([100_000], 1.5) if arguments.quick else (arguments.sizes, arguments.seconds)
     results = []
     for rows in sizes:
         if arguments.qdrant:

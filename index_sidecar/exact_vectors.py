@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
+
+# Threads of OpenMP that have nothing to do wait busily for milliseconds, each keeping a core from the event loop, and
+# from the thread they wait for: on busy cores a search took ten times as long. Read when Faiss is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import faiss
 import numpy as np
@@ -15,12 +21,18 @@ Codes = npt.NDArray[np.uint8]
 Scores = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 
+_ROWS_A_PART = 16384  # below, handing a part to another thread costs more than it saves
 _ROWS_A_BLOCK = 4096
 _BLOCKS_FROM_QUERIES = 8
 _ROUNDING = 1e-6  # of a score: Faiss adds up in another order for another kind of search
 
 # By default Faiss takes the matrix product (BLAS) only from 250 queries on; it pays from three.
 faiss.cvar.distance_compute_blas_threshold = 3 * DIMENSION
+
+# A search is shared out over these, one for each core, none of which waits for another: Faiss alone would compare one
+# query with all rows on a single core. How many threads OpenMP takes is a property of the thread that asks it.
+_THREADS: int = faiss.omp_get_max_threads()
+_workers = ThreadPoolExecutor(_THREADS, "index-search", initializer=faiss.omp_set_num_threads, initargs=(1,))
 
 
 class ExactVectors:
@@ -90,17 +102,30 @@ class ExactVectors:
 
     def search(self, queries: Vector, k: int) -> tuple[Scores, Rows]:
         """(queries, k) the best rows of each query, best first; k is at most the number of rows."""
-        if self.dtype == "float32" or len(queries) < _BLOCKS_FROM_QUERIES:
-            scores, rows = self.index.search(queries, k)
-            return scores, rows
-        # Faiss decodes a float16 row anew for every query; here it is decoded once, for a matrix product.
+        parts = min(_THREADS, max(1, len(self) // _ROWS_A_PART))
+        ends = [len(self) * number // parts for number in range(parts + 1)]
+        found = _workers.map(lambda first, end: self._search_part(queries, k, first, end), ends, ends[1:])
         best = BestRows(len(queries), k)
-        block = np.empty((_ROWS_A_BLOCK, DIMENSION), np.float32)
+        for scores, rows in found:
+            best.merge(scores, rows)
+        return best.take()
+
+    def _search_part(self, queries: Vector, k: int, first: int, end: int) -> tuple[Scores, Rows]:
+        """The best of the rows from `first` to before `end`."""
         codes = self.codes()
-        for first in range(0, len(self), _ROWS_A_BLOCK):
-            part = codes[first : first + _ROWS_A_BLOCK]
-            self.index.sa_decode(part, block[: len(part)])
-            best.add(queries, block[: len(part)], first)
+        best = BestRows(len(queries), min(k, end - first))
+        if self.dtype == "float32":
+            best.add(queries, codes[first:end].view(np.float32), first)
+        elif len(queries) < _BLOCKS_FROM_QUERIES:
+            part = faiss.SearchParameters(sel=faiss.IDSelectorRange(first, end))
+            best.merge(*self.index.search(queries, min(k, end - first), params=part))
+        else:
+            # Faiss decodes a float16 row anew for every query; here it is decoded once, for a matrix product.
+            block = np.empty((_ROWS_A_BLOCK, DIMENSION), np.float32)
+            for start in range(first, end, _ROWS_A_BLOCK):
+                part = codes[start : min(start + _ROWS_A_BLOCK, end)]
+                self.index.sa_decode(part, block[: len(part)])
+                best.add(queries, block[: len(part)], start)
         return best.take()
 
     def search_among(self, query: Vector, k: int, allowed: npt.NDArray[np.bool_] | None) -> tuple[Scores, Rows]:
@@ -124,7 +149,11 @@ class BestRows:
     def add(self, queries: Vector, block: Vector, first: int) -> None:
         """Compare the queries with the rows `first`, `first` + 1, ... that `block` holds."""
         scores, rows = faiss.knn(queries, block, min(self._k, len(block)), faiss.METRIC_INNER_PRODUCT)
-        self._heap.add_result(scores, rows + first)
+        self.merge(scores, rows + first)
+
+    def merge(self, scores: Scores, rows: Rows) -> None:
+        """Rows that others found, with their scores."""
+        self._heap.add_result(scores, rows)
 
     def take(self) -> tuple[Scores, Rows]:
         """(queries, k), best first; row -1 where there were not so many."""

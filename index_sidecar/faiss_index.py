@@ -3,9 +3,10 @@
 Who may do what, and when: one thread owns all shelves. Faiss wants mutations and searches to exclude each other, and
 calls take effect in the order they were made; a thread with a queue gives both without a lock. Searches share: those
 that gather while the thread is busy are answered as one batch, which is one matrix product on all cores. Every call
-hands the thread a bounded piece of work and awaits it, so the event loop itself never works on vectors: Faiss lets go
-of the GIL, and what Python does between is done within milliseconds. Loading, too, is done in that thread. Two
-others exist: the builder's and the disk's; both work on copies they are handed and never touch a shelf.
+hands the thread a bounded piece of work, so the event loop itself never works on vectors: Faiss lets go of the GIL,
+and what Python does between is done within milliseconds. Loading, too, is done in that thread. Of others, those that
+exact_vectors.py shares a search out to read only while that thread waits for them; the builder's and the disk's work
+on copies they are handed and never touch a shelf.
 """
 
 from __future__ import annotations
@@ -130,7 +131,9 @@ class FaissIndex:
         done: asyncio.Future[list[Hit]] = asyncio.get_running_loop().create_future()
         waiting = self._waiting[content_type]
         waiting.append((Query(query, k, without_user), done))
-        await self._in_thread(lambda: self._search_waiting(content_type))
+        # Not awaited: its own job may come long after the one that answers it, and a caller that waited for that would
+        # never be there when the next batch gathers.
+        self._thread.submit(self._search_waiting, content_type)
         return await done
 
     def _search_waiting(self, content_type: ContentType) -> None:
@@ -146,7 +149,7 @@ class FaissIndex:
         except BaseException as error:
             for _, done in batch:
                 loop.call_soon_threadsafe(_fail, done, error)
-            raise
+            return
         for (_, done), hits in zip(batch, answers, strict=True):
             loop.call_soon_threadsafe(_answer, done, hits)
 
@@ -190,4 +193,3 @@ def _answer(done: asyncio.Future[list[Hit]], hits: list[Hit]) -> None:
 def _fail(done: asyncio.Future[list[Hit]], error: BaseException) -> None:
     if not done.cancelled():
         done.set_exception(error)
-        done.exception()  # its own caller may have left with the thread's exception already

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -277,6 +278,27 @@ async def _longest_stall_s(store: Store, contents: list[Content]) -> float:
     watcher.cancel()
     await index.close()
     return worst_s
+
+
+async def test_a_search_is_answered_with_the_ones_before_it_and_waits_for_no_change_between(store: Store) -> None:
+    # If it did, then of many callers that ask again and again, each batch would hold a single one, for good.
+    index = await opened(store, NEVER)
+    contents, order = contents_of(40_000), []
+
+    async def note(name: str, call: Coroutine[Any, Any, object]) -> None:
+        await call
+        order.append(name)
+
+    async with asyncio.TaskGroup() as group:
+        for name, call in (
+            ("upsert", index.upsert(contents[:20_000])),
+            ("search", index.search(contents[0].embedding.vector, 1, "image", None)),
+            ("late upsert", index.upsert(contents[20_000:])),
+            ("late search", index.search(contents[1].embedding.vector, 1, "image", None)),
+        ):
+            group.create_task(note(name, call))
+    assert order == ["upsert", "search", "late search", "late upsert"]
+    await index.close()
 
 
 async def test_a_close_during_a_build_ends_it(store: Store) -> None:

@@ -198,7 +198,7 @@ async def test_what_is_erased_while_a_snapshot_is_written_is_not_in_it(archive: 
     await archive.upsert(contents_of(6000, 2))
     async with asyncio.timeout(20):
         while (await archive.index.state("image")).snapshot != "writing":
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
     gone = [archive.contents[f"2 {number:05}"] for number in range(0, 6000, 500)]
     for content in gone:
         await archive.delete(content.id)
