@@ -66,7 +66,7 @@ async def filled(rows: int) -> AsyncIterator[Collection]:
     """A collection in a folder of its own, which goes with it."""
     folder = Path(tempfile.mkdtemp(prefix="bench-index-", dir=os.environ.get("BENCH_DIR")))
     try:
-        collection = await asyncio.to_thread(Collection, rows, folder)
+        collection = await asyncio.to_thread(Collection, rows, folder / "data")
         await collection.fill()
         yield collection
         await collection.store.close()

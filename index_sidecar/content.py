@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, get_args
 
@@ -43,14 +44,13 @@ class Content:
     embedding: Embedding = field(repr=False)
 
 
-class Head(NamedTuple):
-    """A stored content without its vector, which the store finds under `key`."""
+class Heads(NamedTuple):
+    """Stored contents without their vectors, which the store finds under `keys`; by column."""
 
-    key: int
-    id: str
-    type: ContentType
-    user: str | None
-    sha256: bytes
+    keys: Sequence[int]
+    ids: Sequence[str]
+    users: Sequence[str | None]
+    sha256s: Sequence[bytes]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
-
-# Threads of OpenMP that have nothing to do wait busily for milliseconds, each keeping a core from the event loop, and
-# from the thread they wait for: on busy cores a search took ten times as long. Read when Faiss is loaded.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import faiss
 import numpy as np

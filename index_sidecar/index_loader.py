@@ -6,13 +6,13 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
 
 from .approximate_vectors import ApproximateVectors
-from .content import ContentType, Head
+from .content import ContentType, Heads
 from .exact_vectors import Rows
 from .ports import VectorSource
 from .shelf import Shelf
@@ -42,15 +42,11 @@ class IndexLoader:
     def load(self) -> None:
         """All contents of the source. Raises Stopped."""
         started = time.monotonic()
-        columns = {content_type: _Columns() for content_type in self._shelves}
-        for page in self._pages(self._source.heads(_ROWS_A_PAGE)):
-            for content_type, column in columns.items():
-                column.add([head for head in page if head.type == content_type])
         for content_type, shelf in self._shelves.items():
-            heads = columns.pop(content_type)
-            records = self._snapshots.open(shelf, len(heads.ids))
+            heads = _Columns(self._pages(self._source.heads(content_type, _ROWS_A_PAGE)))
+            records = self._snapshots.open(shelf, len(heads))
             restored = np.empty(0, np.int64) if records is None else self._restore(shelf, heads, records)
-            missing = np.ones(len(heads.ids), bool)
+            missing = np.ones(len(heads), bool)
             missing[restored] = False
             rest = np.flatnonzero(missing)
             self._read(shelf, heads, rest)
@@ -60,7 +56,7 @@ class IndexLoader:
                 "%s index: %d contents from its snapshot, %d from the store, %.1f s", content_type, *counts, seconds
             )
 
-    def _pages(self, pages: Iterable[list[Head]]) -> Iterable[list[Head]]:
+    def _pages(self, pages: Iterable[Heads]) -> Iterable[Heads]:
         for page in pages:
             if self._stop.is_set():
                 raise Stopped
@@ -78,19 +74,25 @@ class IndexLoader:
             )
             shelf.vectors = vectors
         shelf.snapshots = [snapshot]
-        slots = records.find(heads.sha256s())
+        slots = records.find(heads.sha256s)
         wanted = np.argsort(slots, kind="stable")[np.count_nonzero(slots < 0) :]  # in the order of the file
         shelf.vectors.reserve(len(wanted))
         taken = []
-        for wanted_page, (whole, lists, codes) in self._read_ahead(records, slots, wanted):
-            page = wanted_page[whole]
-            if isinstance(shelf.vectors, ApproximateVectors):
-                shelf.vectors.append_codes(codes[whole], lists[whole])
-            else:
-                shelf.vectors.append_codes(codes[whole])
-            snapshot.place(np.arange(len(shelf), len(shelf) + len(page)), slots[page])
-            heads.enter(shelf, page)
-            taken.append(page)
+        with ThreadPoolExecutor(1, "index-appender") as appender:  # Faiss, beside all that needs the GIL
+            appended: Future[None] | None = None
+            for wanted_page, (whole, lists, codes) in self._read_ahead(records, slots, wanted):
+                page = wanted_page[whole]
+                if appended is not None:
+                    appended.result()
+                if isinstance(shelf.vectors, ApproximateVectors):
+                    appended = appender.submit(shelf.vectors.append_codes, codes[whole], lists[whole])
+                else:
+                    appended = appender.submit(shelf.vectors.append_codes, codes[whole])
+                snapshot.place(np.arange(len(shelf), len(shelf) + len(page)), slots[page])
+                heads.enter(shelf, page)
+                taken.append(page)
+            if appended is not None:
+                appended.result()
         restored = np.concatenate([np.empty(0, np.int64), *taken])
         if damaged := len(wanted) - len(restored):
             logger.warning("%d records of the %s snapshot are damaged: the store is read", damaged, shelf.content_type)
@@ -115,36 +117,36 @@ class IndexLoader:
                 yield page, read
 
     def _read(self, shelf: Shelf, heads: _Columns, numbers: Rows) -> None:
-        keys = np.array(heads.keys, np.int64)
-        numbers = numbers[np.argsort(keys[numbers])]  # in the order of the store's file
+        numbers = numbers[np.argsort(heads.keys[numbers])]  # in the order of the store's file
         for first in range(0, len(numbers), _ROWS_A_PAGE):
             if self._stop.is_set():
                 raise Stopped
             page = numbers[first : first + _ROWS_A_PAGE]
-            shelf.vectors.append(self._source.vectors(keys[page].tolist()))
+            shelf.vectors.append(self._source.vectors(heads.keys[page].tolist()))
             heads.enter(shelf, page)
 
 
 class _Columns:
-    """The heads of one type, by column."""
+    """The heads of one type as arrays, of which many rows are taken at once."""
 
-    def __init__(self) -> None:
-        self.keys: list[int] = []
-        self.ids: list[str] = []
-        self._users: list[str | None] = []
-        self._sha256s = bytearray()
+    def __init__(self, pages: Iterable[Heads]) -> None:
+        keys: list[int] = []
+        ids: list[str] = []
+        users: list[str | None] = []
+        sha256s = bytearray()
+        for page in pages:
+            keys += page.keys
+            ids += page.ids
+            users += page.users
+            sha256s += b"".join(page.sha256s)
+        self.keys = np.array(keys, np.int64)
+        self.sha256s = np.frombuffer(sha256s, np.uint8).reshape(-1, 32)
+        self._ids = np.array(ids, object)
+        self._users = np.array(users, object)
 
-    def add(self, heads: list[Head]) -> None:
-        self.keys += [head.key for head in heads]
-        self.ids += [head.id for head in heads]
-        self._users += [head.user for head in heads]
-        self._sha256s += b"".join([head.sha256 for head in heads])
-
-    def sha256s(self) -> npt.NDArray[np.uint8]:
-        return np.frombuffer(self._sha256s, np.uint8).reshape(-1, 32)
+    def __len__(self) -> int:
+        return len(self.keys)
 
     def enter(self, shelf: Shelf, numbers: Rows) -> None:
         """Say of these heads that they are the rows last appended to the shelf's vectors."""
-        chosen = numbers.tolist()
-        ids, users = [self.ids[number] for number in chosen], [self._users[number] for number in chosen]
-        shelf.enter(ids, users, self.sha256s()[numbers])
+        shelf.enter(self._ids[numbers].tolist(), self._users[numbers].tolist(), self.sha256s[numbers])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from .content import Content, ContentType, Embedding, Head, Hit, IndexState, Page, Vector
+from .content import Content, ContentType, Embedding, Heads, Hit, IndexState, Page, Vector
 
 
 class Embedder(Protocol):
@@ -82,8 +82,8 @@ class VectorSource(Protocol):
     async def fingerprint(self) -> str | None:
         """The model all stored vectors are of; None while nothing was ever stored."""
 
-    def heads(self, batch: int) -> Iterator[list[Head]]:
-        """All contents without their vectors, `batch` at a time; for a thread, not for the event loop."""
+    def heads(self, content_type: ContentType, batch: int) -> Iterator[Heads]:
+        """All contents of a type without their vectors, `batch` at a time; for a thread, not for the event loop."""
 
     def vectors(self, keys: Sequence[int]) -> Vector:
         """(len(keys), 512) float32: the vectors of these ascending keys; for a thread, not for the event loop."""

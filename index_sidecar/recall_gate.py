@@ -14,7 +14,7 @@ from .approximate_vectors import ApproximateVectors
 from .content import Vector
 from .exact_vectors import BestRows, Rows
 
-QUERIES_A_DIRECTION = 256
+QUERIES_A_DIRECTION = 512
 _K = 10
 _SLOWEST = 4  # an index that must scan more than a quarter of its lists is hardly faster than the exact one
 
@@ -56,7 +56,7 @@ class RecallGate:
         while verdict.nprobe is None and high < most:
             low, high = high, min(2 * high, most)
             verdict = self._measure(index, high, target)
-        while verdict.nprobe is not None and high - low > max(1, high // 8):
+        while verdict.nprobe is not None and high - low > max(1, high // 16):
             middle = (low + high) // 2
             tried = self._measure(index, middle, target)
             if tried.nprobe is None:

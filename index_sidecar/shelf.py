@@ -37,8 +37,8 @@ class Shelf:
         self._row_of: dict[str, int] = {}
         self._owners = np.empty(1024, np.int32)  # of these two only the first len(ids) count
         self._sha256s = np.empty((1024, 32), np.uint8)
-        self._number_of: dict[str, int] = {}
-        self._users: list[str] = []
+        self._number_of: dict[str | None, int] = {None: _NOBODY}
+        self._users: list[str | None] = []
         self._owned: Counter[int] = Counter()  # rows by owner; what it says of _NOBODY means nothing
         self._touched: set[int] | None = None
 
@@ -86,7 +86,9 @@ class Shelf:
         while end > len(self._owners):
             self._owners = np.concatenate([self._owners, np.empty_like(self._owners)])
             self._sha256s = np.concatenate([self._sha256s, np.empty_like(self._sha256s)])
-        numbers = [self._owner(user) for user in users]
+        for user in set(users):
+            self._owner(user)
+        numbers = [self._number_of[user] for user in users]
         self._owners[first:end] = numbers
         self._owned.update(numbers)
         self._sha256s[first:end] = sha256s
@@ -170,8 +172,6 @@ class Shelf:
         return 0 if number is None else self._owned[number]
 
     def _owner(self, user: str | None) -> int:
-        if user is None:
-            return _NOBODY
         if user not in self._number_of:
             self._number_of[user] = len(self._users)
             self._users.append(user)

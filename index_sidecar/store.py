@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from . import blocks
-from .content import DIMENSION, Content, ContentType, Embedding, Head, InvalidInput, ModelMismatch, Page, Vector
+from .content import DIMENSION, Content, ContentType, Embedding, Heads, InvalidInput, ModelMismatch, Page, Vector
 from .database import Database, Row, connect
 
 _SCHEMA_VERSION = 1
@@ -35,7 +35,7 @@ CREATE TABLE contents (
     block     INTEGER NOT NULL,
     preview   TEXT
 ) STRICT;
--- Holds all of a Head, so that a restart reads these and not the vectors, which are 20 times as much.
+-- Holds all of Heads, so that a restart reads these and not the vectors, which are 20 times as much.
 CREATE INDEX contents_by_bytes ON contents (type, sha256, key, user, id);
 CREATE INDEX contents_by_type ON contents (type);
 CREATE INDEX contents_by_user ON contents (user) WHERE user IS NOT NULL;
@@ -46,7 +46,7 @@ VECTOR = "(SELECT bytes FROM vectors WHERE vectors.block = contents.block)"
 _COLUMNS = f"id, type, user, sha256, created, truncated, {VECTOR}, (SELECT value FROM meta WHERE name = 'model')"
 # Left to itself, SQLite may take an index that is in another order than asked for, and sort all rows it finds: hence
 # INDEXED BY, here and below.
-HEADS = "SELECT key, id, type, user, sha256 FROM contents INDEXED BY contents_by_bytes ORDER BY type, sha256"
+HEADS = "SELECT key, id, user, sha256 FROM contents INDEXED BY contents_by_bytes WHERE type = ? ORDER BY sha256"
 _PUT = """
 INSERT INTO contents (id, type, user, sha256, created, truncated, block, preview) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET type = excluded.type, user = excluded.user, sha256 = excluded.sha256,
@@ -204,13 +204,16 @@ class Store:
         finally:
             connection.close()
 
-    def heads(self, batch: int) -> Iterator[list[Head]]:
-        """All contents without their vectors, ordered by type and bytes, over a connection of its own: for a thread."""
+    def heads(self, content_type: ContentType, batch: int) -> Iterator[Heads]:
+        """All contents of a type without their vectors, `batch` at a time, over a connection of its own: for a thread.
+
+        Ordered by their bytes.
+        """
         connection = connect(self._path, _SCHEMA, _SCHEMA_VERSION)
         try:
-            cursor = connection.execute(HEADS)
+            cursor = connection.execute(HEADS, (content_type,))
             while rows := cursor.fetchmany(batch):
-                yield [Head._make(row) for row in rows]
+                yield Heads(*zip(*rows, strict=True))
         finally:
             connection.close()
 

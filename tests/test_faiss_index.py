@@ -192,7 +192,7 @@ async def test_nothing_that_happens_during_a_build_is_lost(store: Store) -> None
             contents |= {each.id: each for each in (*new[2 * changes : 2 * changes + 2], replaced[changes])}
             contents.pop(gone)
             changes += 1
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
     await built(index)
     assert kinds.count("exact") > 50, "the build was over before the changes: this has shown nothing"
     assert await index.count("image") == len(contents)

@@ -95,19 +95,21 @@ async def test_heads_and_vectors_are_all_of_the_contents(store: Store) -> None:
     for content in contents:
         await store.put(content)
     await store.delete("id 3")
-    pages = list(store.heads(4))
-    assert [len(page) for page in pages] == [4, 2]
-    heads = sorted((head for page in pages for head in page), key=lambda head: head.key)
-    left = contents[:3] + contents[4:]
-    assert [head[1:] for head in heads] == [(each.id, each.type, each.user, each.sha256) for each in left]
-    keys = [head.key for head in heads]
+    pages = list(store.heads("text", 3))
+    assert [len(page.keys) for page in pages] == [3, 1]
+    heads = sorted(head for page in pages for head in zip(*page, strict=True))
+    left = [content for content in contents if content.type == "text"]
+    assert [head[1:] for head in heads] == [(each.id, each.user, each.sha256) for each in left]
+    keys = [head[0] for head in heads]
     assert store.vectors(keys).tolist() == [content.embedding.vector.tolist() for content in left]
+    (images,) = store.heads("image", 3)
+    assert sorted(images.ids) == ["id 1", "id 5"]
     assert store.vectors([]).shape == (0, 512)
 
 
 async def test_heads_are_read_without_the_vectors(store: Store) -> None:
-    plan = await store._database.read("EXPLAIN QUERY PLAN " + HEADS, ())
-    assert [row[3] for row in plan] == ["SCAN contents USING COVERING INDEX contents_by_bytes"]
+    plan = await store._database.read("EXPLAIN QUERY PLAN " + HEADS, ("text",))
+    assert [row[3] for row in plan] == ["SEARCH contents USING COVERING INDEX contents_by_bytes (type=?)"]
 
 
 async def test_a_put_replaces_what_its_id_held(store: Store) -> None:
