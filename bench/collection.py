@@ -51,10 +51,11 @@ class Collection:
         rows = faiss.knn(queries, self.images, K, faiss.METRIC_INNER_PRODUCT)[1]
         return [set(each) for each in rows.tolist()]
 
-    async def recalls(self, index: VectorIndex) -> dict[str, float]:
+    async def recalls(self, index: VectorIndex, most: int = _QUERIES) -> dict[str, float]:
         """By kind of query, none of them stored: the part of the ten best images, computed outside, that it finds."""
         recalls = {}
-        for kind, queries in self.queries.items():
+        for kind, all_queries in self.queries.items():
+            queries = all_queries[:most]
             answers = [await index.search(query, K, "image", None) for query in queries]
             found = [{int(hit.id.split()[-1]) for hit in hits} for hits in answers]
             recalls[kind] = recall(found, self.exact(queries))

@@ -200,6 +200,11 @@ class ApproximateVectors:
         view: Rows = faiss.rev_swig_ptr(self._inverted.get_ids(number), self._inverted.list_size(number))
         return view
 
+    def probed(self, queries: Vector, nprobe: int) -> Lists:
+        """(queries, nprobe) the lists that searches look into, the nearest first."""
+        lists: Lists = self._centroids.search(queries, nprobe)[1]
+        return lists
+
     def candidates(self, queries: Vector, k: int, nprobe: int) -> Rows:
         """(queries, more than k) rows whose float16 scores a search for k would look at; -1 where there are no more."""
         parameters = faiss.SearchParametersIVF(nprobe=nprobe)

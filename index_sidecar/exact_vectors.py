@@ -73,8 +73,8 @@ class ExactVectors:
         """Add rows at the end."""
         self.index.add(np.ascontiguousarray(vectors))
 
-    def append_codes(self, codes: Codes) -> None:
-        """Add rows at the end that `codes` of an index of the same dtype had."""
+    def append_codes(self, codes: Codes, lists: object = None) -> None:
+        """Add rows at the end that `codes` of an index of the same dtype had; there are no lists here."""
         self.index.add_sa_codes(codes)
 
     def overwrite(self, row: int, vector: Vector) -> None:

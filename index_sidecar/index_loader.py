@@ -66,13 +66,9 @@ class IndexLoader:
         """Take what the snapshot has, and erase of it what the store has no more; the numbers of the heads taken."""
         header, snapshot = records.header, records.snapshot
         if header.kind == "approximate":
-            vectors = ApproximateVectors.from_state(records.state)
-            vectors.nprobe, vectors.recall, vectors.built_rows = (
-                header.nprobe or 1,
-                header.recall or {},
-                header.built_rows,
-            )
-            shelf.vectors = vectors
+            shelf.vectors = vectors = ApproximateVectors.from_state(records.state)
+            vectors.nprobe, vectors.recall = header.nprobe or 1, header.recall or {}
+            vectors.built_rows = header.built_rows
         shelf.snapshots = [snapshot]
         slots = records.find(heads.sha256s)
         wanted = np.argsort(slots, kind="stable")[np.count_nonzero(slots < 0) :]  # in the order of the file
@@ -84,10 +80,7 @@ class IndexLoader:
                 page = wanted_page[whole]
                 if appended is not None:
                     appended.result()
-                if isinstance(shelf.vectors, ApproximateVectors):
-                    appended = appender.submit(shelf.vectors.append_codes, codes[whole], lists[whole])
-                else:
-                    appended = appender.submit(shelf.vectors.append_codes, codes[whole])
+                appended = appender.submit(shelf.vectors.append_codes, codes[whole], lists[whole])
                 snapshot.place(np.arange(len(shelf), len(shelf) + len(page)), slots[page])
                 heads.enter(shelf, page)
                 taken.append(page)

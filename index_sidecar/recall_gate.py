@@ -6,6 +6,7 @@ the very scores the exact search has, so a row of the exact ten best is found if
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,28 +52,47 @@ class RecallGate:
         for name, (_, own, best) in self._directions.items():
             self._exact[name] = [_others(row, found)[:_K] for row, found in zip(own, best.take()[1], strict=True)]
         most = max(1, index.lists // _SLOWEST)
-        low, high = 0, 1  # low is not enough
-        verdict = self._measure(index, high, target)
-        while verdict.nprobe is None and high < most:
-            low, high = high, min(2 * high, most)
-            verdict = self._measure(index, high, target)
-        while verdict.nprobe is not None and high - low > max(1, high // 16):
-            middle = (low + high) // 2
-            tried = self._measure(index, middle, target)
-            if tried.nprobe is None:
-                low = middle
-            else:
-                high, verdict = middle, tried
+        # A row can only be found in a list that is looked into: a bound that takes no search, and is nearly reached.
+        ranks = self._ranks(index, most)
+        enough = bisect_left(
+            range(1, most), True, key=lambda nprobe: all(_reaches(_parts(rank, nprobe), target) for rank in ranks)
+        )
+        nprobe = 1 + enough
+        verdict = self._measure(index, nprobe, target)
+        while verdict.nprobe is None and nprobe < most:
+            nprobe = min(nprobe + max(1, nprobe // 16), most)
+            verdict = self._measure(index, nprobe, target)
         return verdict
+
+    def _ranks(self, index: ApproximateVectors, most: int) -> list[list[Rows]]:
+        """By direction and query: when a search comes to the lists of the exact best, 0 for its first list."""
+        ranks = []
+        for name, (vectors, _, _) in self._directions.items():
+            places = np.full(index.lists, most)
+            of_direction = []
+            for probed, exact in zip(index.probed(vectors, most), self._exact[name], strict=True):
+                places[probed] = np.arange(most)
+                of_direction.append(places[index.list_of(np.array(exact, np.int64))])
+                places[probed] = most
+            ranks.append(of_direction)
+        return ranks
 
     def _measure(self, index: ApproximateVectors, nprobe: int, target: float) -> Verdict:
         recall, reached = {}, True
         for name, (vectors, _, _) in self._directions.items():
             pairs = zip(self._exact[name], index.candidates(vectors, _K + 1, nprobe), strict=True)
-            found = [len(set(exact) & set(rows.tolist())) / len(exact) for exact, rows in pairs if exact]
-            recall[name] = float(np.mean(found)) if found else 1.0
-            reached &= recall[name] - 2 * float(np.std(found)) / len(found) ** 0.5 >= target if found else True
+            parts = [len(set(exact) & set(rows.tolist())) / len(exact) for exact, rows in pairs if exact]
+            recall[name] = float(np.mean(parts)) if parts else 1.0
+            reached &= _reaches(parts, target)
         return Verdict(nprobe if reached else None, recall)
+
+
+def _parts(ranks: list[Rows], nprobe: int) -> list[float]:
+    return [float(np.mean(rank < nprobe)) for rank in ranks if len(rank)]
+
+
+def _reaches(parts: list[float], target: float) -> bool:
+    return not parts or float(np.mean(parts)) - 2 * float(np.std(parts)) / len(parts) ** 0.5 >= target
 
 
 def _others(own: int, rows: Rows) -> list[int]:
