@@ -16,7 +16,7 @@ Codes = npt.NDArray[np.uint8]
 Scores = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 
-_ROWS_A_PART = 16384  # below, handing a part to another thread costs more than it saves
+_PRODUCTS_A_PART = 16384  # of a row and a query: fewer cost less than handing them to another thread
 _ROWS_A_BLOCK = 4096
 _BLOCKS_FROM_QUERIES = 8
 _ROUNDING = 1e-6  # of a score: Faiss adds up in another order for another kind of search
@@ -97,7 +97,7 @@ class ExactVectors:
 
     def search(self, queries: Vector, k: int) -> tuple[Scores, Rows]:
         """(queries, k) the best rows of each query, best first; k is at most the number of rows."""
-        parts = min(_THREADS, max(1, len(self) // _ROWS_A_PART))
+        parts = max(1, min(_THREADS, len(self), len(self) * len(queries) // _PRODUCTS_A_PART))
         ends = [len(self) * number // parts for number in range(parts + 1)]
         found = _workers.map(lambda first, end: self._search_part(queries, k, first, end), ends, ends[1:])
         best = BestRows(len(queries), k)

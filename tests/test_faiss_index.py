@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from index_sidecar.content import Content, ContentType, Embedding, Hit, Vector, digest
-from index_sidecar.exact_vectors import DType
+from index_sidecar.exact_vectors import DType, ExactVectors
 from index_sidecar.faiss_index import FaissIndex
 from index_sidecar.store import Store
 
@@ -278,6 +278,19 @@ async def _longest_stall_s(store: Store, contents: list[Content]) -> float:
     watcher.cancel()
     await index.close()
     return worst_s
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("count", [1, 40])
+@pytest.mark.parametrize("k", [10, 18_000])  # and more than half of the rows, which one core looks at
+def test_what_is_shared_out_over_the_cores_is_the_whole_answer(dtype: DType, count: int, k: int) -> None:
+    vectors, queries = ExactVectors(dtype), neighbourhoods(count, 9)
+    vectors.append(neighbourhoods(33_333, 1))
+    true = queries @ vectors.read(np.arange(33_333)).T
+    scores, rows = vectors.search(queries, k)
+    assert all(len(set(found)) == k for found in rows.tolist())
+    assert scores == pytest.approx(np.take_along_axis(true, rows, axis=1), abs=1e-5)
+    assert scores == pytest.approx(-np.sort(-true, axis=1)[:, :k], abs=1e-5)
 
 
 async def test_a_search_is_answered_with_the_ones_before_it_and_waits_for_no_change_between(store: Store) -> None:
