@@ -12,6 +12,7 @@ from bench.collection import Figures
 from bench.growth import plot
 from bench.index_measures import measure
 from bench.qdrant import measure_qdrant
+from tests.qdrant_server import BINARY
 
 _RESULTS = Path(__file__).parent / "index.json"
 _PICTURE = Path(__file__).parent / "growth.png"
@@ -61,6 +62,18 @@ _LINES = [  # what, of which figures, as what
     ("       ivf_speedup", "ivf_speedup", ".1f"),
 ]
 
+_NAMED = {  # in the JSON: of which size, and there under which name
+    **{name: (100_000, name) for name in ("exact_single_over_flat", "exact_batch32_speedup", "exclude_owner_cost")},
+    **{
+        name: (1_000_000, name)
+        for name in (
+            *("restart_s", "restart_flipped_s", "restart_truncated_s", "delete_p50_ms", "build_loop_stall_ms"),
+            *("recall_text_to_image", "recall_image_to_image"),
+        )
+    },
+    "ivf_speedup_1m": (1_000_000, "ivf_speedup"),
+}
+
 
 def main() -> None:
     """Measure, print, and keep what was asked for."""
@@ -81,6 +94,8 @@ def main() -> None:
         "--plot", action="store_true", help=f"draw {_PICTURE.name} of these sizes and those kept in {_RESULTS.name}"
     )
     arguments = parser.parse_args()
+    if arguments.qdrant and not BINARY.exists():
+        parser.error("there is no Qdrant server here: make qdrant")
     sizes, seconds = ([100_000], 1.5) if arguments.quick else (arguments.sizes, arguments.seconds)
     results = []
     for rows in sizes:
@@ -119,24 +134,9 @@ def _print(figures: Figures) -> None:
 def _summary(results: list[Figures]) -> dict[str, Any]:
     """Everything, and the figures others check under their own names."""
     by_rows = {figures["rows"]: figures for figures in results}
-    names: dict[int, tuple[str, ...]] = {
-        100_000: ("exact_single_over_flat", "exact_batch32_speedup", "exclude_owner_cost")
-    }
-    names[1_000_000] = (
-        "restart_s",
-        "delete_p50_ms",
-        "build_loop_stall_ms",
-        "recall_text_to_image",
-        "recall_image_to_image",
-    )
     summary = {
-        name: by_rows[rows][name]
-        for rows, chosen in names.items()
-        for name in chosen
-        if name in by_rows.get(rows, {})  # Qdrant alone has none of them
+        name: by_rows[rows][figure] for name, (rows, figure) in _NAMED.items() if figure in by_rows.get(rows, {})
     }
-    if "ivf_speedup" in by_rows.get(1_000_000, {}):
-        summary["ivf_speedup_1m"] = by_rows[1_000_000]["ivf_speedup"]
     return {**summary, "sizes": results}
 
 

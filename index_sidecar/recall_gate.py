@@ -54,10 +54,9 @@ class RecallGate:
         most = max(1, index.lists // _SLOWEST)
         # A row can only be found in a list that is looked into: a bound that takes no search, and is nearly reached.
         ranks = self._ranks(index, most)
-        enough = bisect_left(
+        nprobe = 1 + bisect_left(
             range(1, most), True, key=lambda nprobe: all(_reaches(_parts(rank, nprobe), target) for rank in ranks)
         )
-        nprobe = 1 + enough
         verdict = self._measure(index, nprobe, target)
         while verdict.nprobe is None and nprobe < most:
             nprobe = min(nprobe + max(1, nprobe // 16), most)
