@@ -24,7 +24,7 @@ from tests.fake_torchserve import FINGERPRINT
 Figures = dict[str, Any]
 
 _TEXTS = 5000
-_QUERIES = 500
+QUERIES = 500
 K = 10
 
 
@@ -35,7 +35,7 @@ class Collection:
         self.rows = rows
         self.folder = folder
         self.images = clip_like("image", rows, 1)
-        self.queries = {kind: clip_like(kind, _QUERIES, 3) for kind in ("text", "image")}
+        self.queries = {kind: clip_like(kind, QUERIES, 3) for kind in ("text", "image")}
         self.store = Store(folder / "contents.sqlite")
 
     async def fill(self) -> None:
@@ -51,7 +51,14 @@ class Collection:
         rows = faiss.knn(queries, self.images, K, faiss.METRIC_INNER_PRODUCT)[1]
         return [set(each) for each in rows.tolist()]
 
-    async def recalls(self, index: VectorIndex, most: int = _QUERIES) -> dict[str, float]:
+    async def ask(self, index: VectorIndex, number: int, user: str | None = None) -> None:
+        """The images nearest to one of the texts, without the user's."""
+        queries = self.queries["text"]
+        hits = await index.search(queries[number % len(queries)], K, "image", user)
+        assert len(hits) == K
+        assert user is None or all(hit.user != user for hit in hits)
+
+    async def recalls(self, index: VectorIndex, most: int = QUERIES) -> dict[str, float]:
         """By kind of query, none of them stored: the part of the ten best images, computed outside, that it finds."""
         recalls = {}
         for kind, all_queries in self.queries.items():

@@ -16,6 +16,7 @@ import aiohttp
 import numpy as np
 
 from bench.clip_shape import Vectors
+from bench.collection import Figures, percentile
 from tests.sidecar import ROOT, SidecarProcess
 
 EMBEDDER_DELAY_MS = 1.0
@@ -48,6 +49,13 @@ async def at_once(call: Callable[[int], Awaitable[object]], clients: int, second
 
     await asyncio.gather(*(client() for _ in range(clients)))
     return done / (time.perf_counter() - started)
+
+
+async def speed(name: str, call: Callable[[int], Awaitable[object]], calls: int, seconds: float) -> Figures:
+    """Under this name: the latency of a lone caller, and the answers a second of 32 at once."""
+    times = await one_after_the_other(call, calls, seconds)
+    figures = {f"{name}_p50_ms": percentile(times, 50), f"{name}_p99_ms": percentile(times, 99)}
+    return {**figures, f"{name}_32_clients_per_s": await at_once(call, 32, seconds)}
 
 
 class LoopClock:

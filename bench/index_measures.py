@@ -7,14 +7,15 @@ import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import faiss
 import numpy as np
 
 from bench.clip_shape import clip_like
-from bench.collection import Collection, Figures, K, content_of, filled, percentile, recall
-from bench.index_clients import LoopClock, at_once, busy, one_after_the_other, over_http
+from bench.collection import QUERIES, Collection, Figures, K, content_of, filled, percentile, recall
+from bench.index_clients import LoopClock, busy, one_after_the_other, over_http, speed
 from index_sidecar.faiss_index import FaissIndex
 
 _ALWAYS_EXACT = 10**9
@@ -80,24 +81,15 @@ def _hnsw(collection: Collection) -> Figures:
 
 async def _exact(collection: Collection, seconds: float, before: Figures) -> Figures:
     figures: Figures = {}
-    queries = collection.queries["text"]
     for dtype in ("float32", "float16"):
         index = FaissIndex(collection.folder, dtype, _ALWAYS_EXACT, 1.0, _ALWAYS_EXACT)
         started = time.perf_counter()
         await index.load(collection.store)
         figures[f"{dtype}_load_s"] = time.perf_counter() - started
         figures[f"{dtype}_bytes"] = (await index.state("image")).memory_bytes
-
-        async def ask(number: int, user: str | None = None, index: FaissIndex = index) -> None:
-            hits = await index.search(queries[number % len(queries)], K, "image", user)
-            assert len(hits) == K
-            assert user is None or all(hit.user != user for hit in hits)
-
-        times = await one_after_the_other(ask, len(queries), seconds)
-        figures |= {f"{dtype}_p50_ms": percentile(times, 50), f"{dtype}_p99_ms": percentile(times, 99)}
-        figures[f"{dtype}_32_clients_per_s"] = await at_once(ask, 32, seconds)
+        figures |= await speed(dtype, partial(collection.ask, index), QUERIES, seconds)
         if dtype == "float32":
-            others = await one_after_the_other(lambda number: ask(number, "hog"), len(queries), seconds)
+            others = await one_after_the_other(partial(collection.ask, index, user="hog"), QUERIES, seconds)
             figures["exclude_owner_cost"] = percentile(others, 50) / figures["float32_p50_ms"]
             figures["exact_single_over_flat"] = figures["float32_p50_ms"] / before["flat_p50_ms"]
             figures["exact_batch32_speedup"] = figures["float32_32_clients_per_s"] * before["flat_p50_ms"] / 1000
@@ -108,11 +100,8 @@ async def _exact(collection: Collection, seconds: float, before: Figures) -> Fig
 async def _approximate(collection: Collection, seconds: float, before: Figures) -> Figures:
     """A build under adds and queries, the index it makes, single deletes, and a restart."""
     index = _growing(collection)
-    queries = collection.queries["text"]
     extra = clip_like("image", 1000, 4)
-
-    async def ask(number: int) -> None:
-        assert len(await index.search(queries[number % len(queries)], K, "image", None)) == K
+    ask = partial(collection.ask, index)
 
     async def add(number: int) -> None:
         content = content_of(number, extra[number % len(extra)], "image", "extra ")
@@ -145,10 +134,8 @@ async def _approximate(collection: Collection, seconds: float, before: Figures) 
         await asyncio.sleep(0.05)
     found = await collection.recalls(index)
     figures |= {f"recall_{kind}_to_image": part for kind, part in found.items()}
-    times = await one_after_the_other(ask, len(queries), seconds)
-    figures |= {"approximate_p50_ms": percentile(times, 50), "approximate_p99_ms": percentile(times, 99)}
+    figures |= await speed("approximate", ask, QUERIES, seconds)
     figures["ivf_speedup"] = before["float32_p50_ms"] / figures["approximate_p50_ms"]
-    figures["approximate_32_clients_per_s"] = await at_once(ask, 32, seconds)
     deletes = await one_after_the_other(lambda number: index.delete(f"image {number}"), 200, seconds)
     figures |= {"delete_p50_ms": percentile(deletes, 50), "delete_max_ms": max(deletes)}
     await index.close()

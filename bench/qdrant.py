@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 
 import psutil
 from tqdm import tqdm
 
-from bench.collection import Collection, Figures, K, filled, percentile
-from bench.index_clients import at_once, one_after_the_other
+from bench.collection import QUERIES, Collection, Figures, filled
+from bench.index_clients import speed
 from index_sidecar.migrate import copy
 from index_sidecar.qdrant_index import QdrantIndex
 from index_sidecar.qdrant_store import QdrantStore
@@ -40,14 +41,7 @@ async def _measure(collection: Collection, seconds: float) -> Figures:
         figures: Figures = {"qdrant_copy_s": copied_s, "qdrant_indexed_s": time.perf_counter() - started}
 
         figures |= {f"qdrant_recall_{kind}": part for kind, part in (await collection.recalls(index)).items()}
-        queries = collection.queries["text"]
-
-        async def ask(number: int) -> None:
-            assert len(await index.search(queries[number % len(queries)], K, "image", None)) == K
-
-        times = await one_after_the_other(ask, len(queries), seconds)
-        figures |= {"qdrant_p50_ms": percentile(times, 50), "qdrant_p99_ms": percentile(times, 99)}
-        figures["qdrant_32_clients_per_s"] = await at_once(ask, 32, seconds)
+        figures |= await speed("qdrant", partial(collection.ask, index), QUERIES, seconds)
         figures["qdrant_bytes"] = _resident_bytes(node)
     finally:
         await store.close()

@@ -172,7 +172,7 @@ class ApproximateVectors:
             self._list_of = np.concatenate([self._list_of, np.empty_like(self._list_of)])
             self._offset_of = np.concatenate([self._offset_of, np.empty_like(self._offset_of)])
         if lists is None:
-            lists = self._centroids.search(vectors, 1)[1][:, 0]
+            lists = self.probed(vectors, 1)[:, 0]
         vectors, lists = np.ascontiguousarray(vectors), np.ascontiguousarray(lists)
         order = np.argsort(lists, kind="stable")  # within a list, Faiss appends in the order given
         numbers, starts, counts = np.unique(lists[order], return_index=True, return_counts=True)

@@ -6,7 +6,8 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from .snapshots import Snapshots
 
 logger = logging.getLogger(__name__)
 
+_T = TypeVar("_T")
 _ROWS_A_PAGE = 4096
 
 
@@ -43,7 +45,7 @@ class IndexLoader:
         """All contents of the source. Raises Stopped."""
         started = time.monotonic()
         for content_type, shelf in self._shelves.items():
-            heads = _Columns(self._pages(self._source.heads(content_type, _ROWS_A_PAGE)))
+            heads = _Columns(self._until_stopped(self._source.heads(content_type, _ROWS_A_PAGE)))
             records = self._snapshots.open(shelf, len(heads))
             restored = np.empty(0, np.int64) if records is None else self._restore(shelf, heads, records)
             missing = np.ones(len(heads), bool)
@@ -56,7 +58,7 @@ class IndexLoader:
                 "%s index: %d contents from its snapshot, %d from the store, %.1f s", content_type, *counts, seconds
             )
 
-    def _pages(self, pages: Iterable[Heads]) -> Iterable[Heads]:
+    def _until_stopped(self, pages: Iterable[_T]) -> Iterator[_T]:
         for page in pages:
             if self._stop.is_set():
                 raise Stopped
@@ -72,20 +74,17 @@ class IndexLoader:
         shelf.snapshots = [snapshot]
         slots = records.find(heads.sha256s)
         wanted = np.argsort(slots, kind="stable")[np.count_nonzero(slots < 0) :]  # in the order of the file
-        shelf.vectors.reserve(len(wanted))
         taken = []
         with ThreadPoolExecutor(1, "index-appender") as appender:  # Faiss, beside all that needs the GIL
-            appended: Future[None] | None = None
+            appended = appender.submit(shelf.vectors.reserve, len(wanted))
             for wanted_page, (whole, lists, codes) in self._read_ahead(records, slots, wanted):
                 page = wanted_page[whole]
-                if appended is not None:
-                    appended.result()
+                appended.result()
                 appended = appender.submit(shelf.vectors.append_codes, codes[whole], lists[whole])
                 snapshot.place(np.arange(len(shelf), len(shelf) + len(page)), slots[page])
                 heads.enter(shelf, page)
                 taken.append(page)
-            if appended is not None:
-                appended.result()
+            appended.result()
         restored = np.concatenate([np.empty(0, np.int64), *taken])
         if damaged := len(wanted) - len(restored):
             logger.warning("%d records of the %s snapshot are damaged: the store is read", damaged, shelf.content_type)
@@ -98,12 +97,10 @@ class IndexLoader:
 
     def _read_ahead(self, records: Records, slots: Rows, wanted: Rows) -> Iterator[tuple[Rows, Page]]:
         """Pages of `wanted` and their records; the next is read and checked while the caller works on one."""
-        pages = [wanted[first : first + _ROWS_A_PAGE] for first in range(0, len(wanted), _ROWS_A_PAGE)]
+        pages = _paged(wanted)
         with ThreadPoolExecutor(1, "index-reader") as reader:
             ahead = [reader.submit(records.read, slots[page]) for page in pages[:2]]
-            for number, page in enumerate(pages):
-                if self._stop.is_set():
-                    raise Stopped
+            for number, page in enumerate(self._until_stopped(pages)):
                 read = ahead.pop(0).result()
                 if number + 2 < len(pages):
                     ahead.append(reader.submit(records.read, slots[pages[number + 2]]))
@@ -111,12 +108,13 @@ class IndexLoader:
 
     def _read(self, shelf: Shelf, heads: _Columns, numbers: Rows) -> None:
         numbers = numbers[np.argsort(heads.keys[numbers])]  # in the order of the store's file
-        for first in range(0, len(numbers), _ROWS_A_PAGE):
-            if self._stop.is_set():
-                raise Stopped
-            page = numbers[first : first + _ROWS_A_PAGE]
+        for page in self._until_stopped(_paged(numbers)):
             shelf.vectors.append(self._source.vectors(heads.keys[page].tolist()))
             heads.enter(shelf, page)
+
+
+def _paged(rows: Rows) -> list[Rows]:
+    return [rows[first : first + _ROWS_A_PAGE] for first in range(0, len(rows), _ROWS_A_PAGE)]
 
 
 class _Columns:
