@@ -15,9 +15,9 @@ from pathlib import Path
 import build_mar
 import weights
 
-from tests.real_servers import TorchServe
-from tests.samples import PHOTOGRAPHS
-from tests.sidecar import ROOT
+from tests.support.real_servers import TorchServe
+from tests.support.samples import PHOTOGRAPHS
+from tests.support.sidecar import ROOT
 
 from . import photographs
 from .clients import Clients, cycle

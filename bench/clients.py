@@ -12,7 +12,7 @@ import aiohttp
 import numpy as np
 import numpy.typing as npt
 
-from tests.real_servers import TorchServe
+from tests.support.real_servers import TorchServe
 
 
 class Clients:

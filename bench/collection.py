@@ -16,10 +16,10 @@ import faiss
 import numpy as np
 
 from bench.clip_shape import Vectors, clip_like
-from index_sidecar.content import Content, Embedding
-from index_sidecar.ports import VectorIndex
-from index_sidecar.store import Store
-from tests.fake_torchserve import FINGERPRINT
+from index_sidecar.archive.content import Content, Embedding
+from index_sidecar.archive.ports import VectorIndex
+from index_sidecar.sqlite.store import Store
+from tests.support.fake_torchserve import FINGERPRINT
 
 Figures = dict[str, Any]
 

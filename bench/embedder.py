@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from aiohttp import web
 
-from tests.fake_torchserve import FakeTorchServe, serve
+from tests.support.fake_torchserve import FakeTorchServe, serve
 
 
 class TableEmbedder(FakeTorchServe):

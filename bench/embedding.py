@@ -28,9 +28,9 @@ from clip_model import usable_cores
 from PIL import Image
 from tqdm import tqdm
 
-from tests.openai_clip import OpenAIClip
-from tests.real_servers import TorchServe
-from tests.samples import PHOTOGRAPHS, SENTENCES
+from tests.support.openai_clip import OpenAIClip
+from tests.support.real_servers import TorchServe
+from tests.support.samples import PHOTOGRAPHS, SENTENCES
 
 from . import photographs
 from .ceilings import Ceilings

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from index_sidecar.content import Content, Embedding
-from index_sidecar.store import Store
+from index_sidecar.archive.content import Content, Embedding
+from index_sidecar.sqlite.store import Store
 
 ALONE = 200
 

@@ -12,7 +12,7 @@ from bench.collection import Figures
 from bench.growth import plot
 from bench.index_measures import measure
 from bench.qdrant import measure_qdrant
-from tests.qdrant_server import BINARY
+from tests.support.qdrant_server import BINARY
 
 _RESULTS = Path(__file__).parent / "index.json"
 _PICTURE = Path(__file__).parent / "growth.png"

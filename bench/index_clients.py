@@ -17,7 +17,7 @@ import numpy as np
 
 from bench.clip_shape import Vectors
 from bench.collection import Figures, percentile
-from tests.sidecar import ROOT, SidecarProcess
+from tests.support.sidecar import ROOT, SidecarProcess
 
 EMBEDDER_DELAY_MS = 1.0
 

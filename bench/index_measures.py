@@ -16,7 +16,7 @@ import numpy as np
 from bench.clip_shape import clip_like
 from bench.collection import QUERIES, Collection, Figures, K, content_of, filled, percentile, recall
 from bench.index_clients import LoopClock, busy, one_after_the_other, over_http, speed
-from index_sidecar.faiss_index import FaissIndex
+from index_sidecar.vectors.index import FaissIndex
 
 _ALWAYS_EXACT = 10**9
 

@@ -24,7 +24,7 @@ import weights
 from clip_model import ClipModel, choose_runtime
 from PIL import Image
 
-from tests.samples import PHOTOGRAPHS, SENTENCES
+from tests.support.samples import PHOTOGRAPHS, SENTENCES
 
 _CROPS = 20
 _WHO = ("a child", "an old man", "two women", "a dog", "a crowd", "the mayor", "a fisherman", "a nurse")

@@ -11,11 +11,11 @@ from tqdm import tqdm
 
 from bench.collection import QUERIES, Collection, Figures, filled
 from bench.index_clients import speed
-from index_sidecar.migrate import copy
-from index_sidecar.qdrant_index import QdrantIndex
-from index_sidecar.qdrant_store import QdrantStore
+from index_sidecar.qdrant.index import QdrantIndex
+from index_sidecar.qdrant.migrate import copy
+from index_sidecar.qdrant.store import QdrantStore
 from index_sidecar.settings import Settings
-from tests.qdrant_server import QdrantNode, start_servers
+from tests.support.qdrant_server import QdrantNode, start_servers
 
 _NAME = "bench"
 

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import aiohttp
 
-from index_sidecar.content import Unavailable
+from index_sidecar.archive.content import Unavailable
+from index_sidecar.embedding.torchserve import TorchServeEmbedder
 from index_sidecar.settings import Settings, SettingsError
-from index_sidecar.torchserve import TorchServeEmbedder
 
 ROOT = Path(__file__).parent.parent
 _START_S = 120

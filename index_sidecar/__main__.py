@@ -8,8 +8,9 @@ import sys
 
 from aiohttp import web
 
-from . import __version__, logs, migrate
-from .content import ContentError, ModelMismatch, StoreError
+from . import __version__, logs
+from .archive.content import ContentError, ModelMismatch, StoreError
+from .qdrant import migrate
 from .settings import Settings, SettingsError
 
 

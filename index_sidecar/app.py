@@ -10,21 +10,21 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from .body import Bodies
-from .content import ModelMismatch, Unavailable
-from .faiss_index import FaissIndex
-from .index_url import qdrant_url
-from .previews import Previews
-from .qdrant import Nodes, QdrantCollection
-from .qdrant_index import QdrantIndex
-from .qdrant_store import QdrantStore
-from .query_cache import QueryCache
-from .recommend import warm_up
-from .routes import BODIES, EMBEDDER, SERVICE, SETTINGS, add_routes
-from .service import ContentService
+from .archive.content import ModelMismatch, Unavailable
+from .archive.grouping import warm_up
+from .archive.query_cache import QueryCache
+from .archive.service import ContentService
+from .embedding.previews import Previews
+from .embedding.torchserve import TorchServeEmbedder
+from .http.body import Bodies
+from .http.routes import BODIES, EMBEDDER, SERVICE, SETTINGS, add_routes
+from .qdrant.collection import Nodes, QdrantCollection
+from .qdrant.index import QdrantIndex
+from .qdrant.store import QdrantStore
+from .qdrant.url import qdrant_url
 from .settings import Settings
-from .store import Store
-from .torchserve import TorchServeEmbedder
+from .sqlite.store import Store
+from .vectors.index import FaissIndex
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from .index_url import qdrant_url
+from .qdrant.url import qdrant_url
 
 _T = TypeVar("_T")
 

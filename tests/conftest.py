@@ -11,10 +11,10 @@ import pytest
 
 from index_sidecar.settings import Settings
 
-from .fake_torchserve import FakeTorchServe
-from .sidecar import Sidecar, running
+from .support.fake_torchserve import FakeTorchServe
+from .support.sidecar import Sidecar, running
 
-pytest_plugins = ["tests.real_servers", "tests.qdrant_server"]
+pytest_plugins = ["tests.support.real_servers", "tests.support.qdrant_server"]
 
 
 @pytest.hookimpl(tryfirst=True)

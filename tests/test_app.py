@@ -11,13 +11,13 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from index_sidecar.app import create_app
-from index_sidecar.content import ModelMismatch
+from index_sidecar.archive.content import ModelMismatch
 from index_sidecar.settings import Settings
-from index_sidecar.store import Store
+from index_sidecar.sqlite.store import Store
 
-from .contents import content_of
-from .fake_torchserve import FINGERPRINT, FakeTorchServe
-from .sidecar import Sidecar, SidecarProcess, running
+from .support.contents import content_of
+from .support.fake_torchserve import FINGERPRINT, FakeTorchServe
+from .support.sidecar import Sidecar, SidecarProcess, running
 
 OTHER_MODEL = "clip-vit-b-32:openai:fedcba9876543210:p1"
 

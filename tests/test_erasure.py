@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from index_sidecar.content import Content, Embedding
+from index_sidecar.archive.content import Content, Embedding
 from index_sidecar.settings import Settings
-from index_sidecar.store import Store
+from index_sidecar.sqlite.store import Store
 
-from .fake_torchserve import FINGERPRINT, vector_of
-from .sidecar import Sidecar, running
+from .support.fake_torchserve import FINGERPRINT, vector_of
+from .support.sidecar import Sidecar, running
 
 
 def _on_disk(folder: Path) -> bytes:

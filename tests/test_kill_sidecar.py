@@ -16,7 +16,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from .sidecar import ROOT, SidecarProcess, path_of
+from .support.sidecar import ROOT, SidecarProcess, path_of
 
 ROUNDS = 20
 ADDS = 500
@@ -26,7 +26,7 @@ ADDS = 500
 def sidecar_process(tmp_path: Path) -> Iterator[SidecarProcess]:
     """A sidecar process in front of a fake TorchServe process, which outlives it."""
     key_file, port_file = tmp_path / "key_file.json", tmp_path / "port"
-    command = [sys.executable, "-m", "tests.fake_torchserve", "--delay-ms", "2"]
+    command = [sys.executable, "-m", "tests.support.fake_torchserve", "--delay-ms", "2"]
     command += ["--key-file", str(key_file), "--port-file", str(port_file)]
     fake = subprocess.Popen(command, cwd=ROOT)
     try:

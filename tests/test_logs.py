@@ -11,8 +11,8 @@ from yarl import URL
 
 from index_sidecar.settings import Settings
 
-from .fake_torchserve import SECRET, FakeTorchServe
-from .sidecar import SidecarProcess
+from .support.fake_torchserve import SECRET, FakeTorchServe
+from .support.sidecar import SidecarProcess
 
 # Paths by which a caller would like to end a line, forge another, or speak to the operator's terminal.
 PATHS = ["/contents/a%0A2026-01-01%20ERROR%20forged", "/contents/%1B%5B2J", "/nowhere%0D%0A%22%7D%E2%80%A8", "/%C2%85"]

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from .real_servers import RealSidecar, TorchServe
-from .samples import PHOTOGRAPHS
-from .sidecar import ROOT
+from .support.real_servers import RealSidecar, TorchServe
+from .support.samples import PHOTOGRAPHS
+from .support.sidecar import ROOT
 
 README = (ROOT / "README.md").read_text()
 END = "-- end of example --"
@@ -78,4 +78,4 @@ def test_the_paths_exist() -> None:
     assert len(paths) > 5
     assert [path for path in paths if not (ROOT / path).exists()] == []
     for module in re.findall(r"`(\w+\.py)`", README):
-        assert (ROOT / "index_sidecar" / module).exists(), module
+        assert list((ROOT / "index_sidecar").rglob(module)), module

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from .real_servers import RealSidecar, Reply, TorchServe, http
+from .support.real_servers import RealSidecar, Reply, TorchServe, http
 
 
 class Load:

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from index_sidecar import __version__
-from index_sidecar.index_url import QdrantUrl, qdrant_url
+from index_sidecar.qdrant.url import QdrantUrl, qdrant_url
 from index_sidecar.settings import Settings, SettingsError
 
-from .sidecar import ROOT
+from .support.sidecar import ROOT
 
 
 def _run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

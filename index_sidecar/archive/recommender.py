@@ -1,0 +1,71 @@
+"""Recommendations out of store and index: the history in, its seeds' neighbours, the chosen ones out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from .content import CONTENT_TYPES, Content, ContentType
+from .grouping import HISTORY, Recommendation, Seed, choose, new_to, seeds_of_all
+from .ports import Store, VectorIndex
+from .relevance import Calibration
+from .search import Search
+
+_SPARE_CANDIDATES = 20
+_MOST_CANDIDATES = 1000  # a seed
+
+
+@dataclass(frozen=True, slots=True)
+class Recommended:
+    """The recommendations, best first, and why there are none if there are none."""
+
+    recommendations: list[Recommendation]
+    reason: Literal["no_history", "nothing_new"] | None = None
+
+
+class Recommender:
+    """Finds what others added that follows from a user's own; grouping.py is the mathematics."""
+
+    def __init__(self, store: Store, index: VectorIndex, calibration: Callable[[], Awaitable[Calibration]]) -> None:
+        self._store = store
+        self._index = index
+        self._calibration = calibration
+
+    async def recommend(
+        self, user: str, search: Search, diversity: float, seed: int, history_types: Sequence[ContentType]
+    ) -> Recommended:
+        """As the service promises it."""
+        histories = await asyncio.gather(*(self._store.history(user, each, HISTORY) for each in history_types))
+        history = [content for each in histories for content in each]
+        if not history:
+            return Recommended([], "no_history")
+        calibration = await self._calibration()
+        seeds = await asyncio.to_thread(seeds_of_all, histories, seed)
+        candidates = await self._candidates(user, history, seeds, search)
+        groups = [[each] for each in CONTENT_TYPES] if search.target == "each" else [CONTENT_TYPES]
+        chosen: list[Recommendation] = []
+        for group in groups:
+            those = [content for content in candidates if content.type in group]
+            chosen += await asyncio.to_thread(choose, those, seeds, search.k, diversity, calibration)
+        return Recommended(chosen, None if chosen else "nothing_new")
+
+    async def _candidates(self, user: str, history: list[Content], seeds: list[Seed], search: Search) -> list[Content]:
+        """Contents near the seeds that are new to the user: k of each type asked for, where there are so many."""
+        fetch = search.k + _SPARE_CANDIDATES
+        while True:
+            answers = await asyncio.gather(
+                *(
+                    self._index.search(seed.content.embedding.vector, fetch, each, user)
+                    for seed in seeds
+                    for each in search.types
+                )
+            )
+            found = await self._store.get_many(list({hit.id for answer in answers for hit in answer}))
+            others = [content for content in found if content.user != user]
+            new = await asyncio.to_thread(new_to, history, others)
+            enough = all(sum(content.type == each for content in new) >= search.k for each in search.types)
+            if enough or fetch >= _MOST_CANDIDATES or all(len(answer) < fetch for answer in answers):
+                return new
+            fetch = min(4 * fetch, _MOST_CANDIDATES)

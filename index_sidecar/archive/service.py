@@ -1,0 +1,256 @@
+"""The product: add a content, retrieve the most similar ones, recommend new ones, look at them, erase them.
+
+A write first reaches the store, where it survives everything, then the index, which can be rebuilt from the store at
+any time; only then it is acknowledged. Calls for the same id wait for each other, so that store and index agree. On a
+cluster both are one, and other sidecars write to it, too: so nothing of the archive is remembered here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from ..embedding.previews import Previews
+from .content import (
+    CONTENT_TYPES,
+    Content,
+    ContentType,
+    Embedding,
+    Hit,
+    IndexState,
+    NotFound,
+    NotReady,
+    Page,
+    Vector,
+    digest,
+    ranked,
+)
+from .ports import Embedder, Store, VectorIndex
+from .query_cache import QueryCache
+from .recommender import Recommended, Recommender
+from .relevance import Calibration, Calibrator
+from .search import Search
+from .turns import Turns
+
+_NEAR_DUPLICATES_NAMED = 100
+_IDS_A_STEP = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What became of an `add_content`; `duplicate_of` names other ids with the same bytes, oldest first.
+
+    `near_duplicates` are contents of other bytes but the same type and nearly the same vector, nearest first.
+    """
+
+    status: Literal["added", "unchanged", "replaced"]
+    content: Content
+    duplicate_of: list[str]
+    near_duplicates: list[Hit]
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """The answers, best first; `truncated` when the query text was cut to the model's 77 tokens."""
+
+    hits: list[Hit]
+    truncated: bool
+
+
+class ContentService:
+    """Everything the routes can ask for. Raises only ContentError for what callers do or TorchServe does not do."""
+
+    def __init__(
+        self, store: Store, embedder: Embedder, index: VectorIndex, previews: Previews, queries: QueryCache
+    ) -> None:
+        self._store = store
+        self._embedder = embedder
+        self._index = index
+        self._previews = previews
+        self._queries = queries
+        self._calibrator = Calibrator(store.sample)
+        self._recommender = Recommender(store, index, self._calibration)
+        self._turns = Turns()
+        self.ready = False
+        self.served: str | None = None  # the model TorchServe had when it was last asked
+
+    async def check_model(self) -> str:
+        """The served model's fingerprint. Raises ModelMismatch when the stored vectors are of another one."""
+        embedding = await self._embed(b"ready?", "text", "check-model")
+        return embedding.fingerprint
+
+    async def add_content(
+        self,
+        data: bytes,
+        content_id: str,
+        content_type: ContentType,
+        user: str | None,
+        request_id: str,
+        near: float | None = None,
+    ) -> Added:
+        """Encode a text or an image and store it under its id: durable and searchable when this returns.
+
+        The same bytes, type and user under the same id change nothing; bytes stored before under any id are not
+        encoded again. From the cosine `near` on, others count as near duplicates.
+        """
+        self.check_ready()
+        sha256 = digest(data)
+        async with self._turns.of(content_id):
+            before = await self._store.get(content_id)
+            same_bytes = await self._store.same_bytes(sha256, content_type)
+            status: Literal["added", "unchanged", "replaced"]
+            if before and (before.sha256, before.type, before.user) == (sha256, content_type, user):
+                status, content = "unchanged", before
+            else:
+                if same_bytes:
+                    embedding = same_bytes[0].embedding
+                else:
+                    embedding = await self._embed(data, content_type, request_id)
+                content = Content(content_id, content_type, user, sha256, time.time(), embedding)
+                await self._store.put(content, await self._previews.make(data, content_type))
+                await self._index.upsert([content])
+                status = "replaced" if before else "added"
+        duplicate_of = [other.id for other in same_bytes if other.id != content_id]
+        near_duplicates = [] if near is None else await self._near_duplicates(content, duplicate_of, near)
+        return Added(status, content, duplicate_of, near_duplicates)
+
+    async def _near_duplicates(self, content: Content, duplicate_of: list[str], near: float) -> list[Hit]:
+        known = {content.id, *duplicate_of}
+        hits = await self._index.search(
+            content.embedding.vector, len(known) + _NEAR_DUPLICATES_NAMED, content.type, None
+        )
+        return [hit for hit in hits if hit.score >= near and hit.id not in known][:_NEAR_DUPLICATES_NAMED]
+
+    async def retrieve(self, data: bytes, content_type: ContentType, search: Search, request_id: str) -> Retrieved:
+        """The contents most similar to a text or an image.
+
+        One ranking of the k best of both types for `any` or of one type; for `each`, the k best texts, then the k
+        best images.
+        """
+        self.check_ready()
+        query = await self._embed_query(data, content_type, request_id)
+        return Retrieved(await self._search(query.vector, content_type, search), query.truncated)
+
+    async def similar(self, content_id: str, search: Search) -> list[Hit]:
+        """The other contents most similar to a stored one, which the model is not asked for. Raises NotFound."""
+        self.check_ready()
+        content = await self.get_content(content_id)
+        one_more = replace(search, k=search.k + 1)
+        hits = await self._search(content.embedding.vector, content.type, one_more)
+        others = [hit for hit in hits if hit.id != content_id]
+        if search.target == "each":
+            return [hit for each in CONTENT_TYPES for hit in [o for o in others if o.type == each][: search.k]]
+        return others[: search.k]
+
+    async def _search(self, vector: Vector, query_type: ContentType, search: Search) -> list[Hit]:
+        searches = (self._index.search(vector, search.k, each, search.without_user) for each in search.types)
+        calibration, answers = await asyncio.gather(self._calibration(), asyncio.gather(*searches))
+        hits = []
+        for hit in (hit for answer in answers for hit in answer):
+            relevance = calibration.relevance(hit.score, query_type, hit.type)
+            too_low = search.min_score is not None and hit.score < search.min_score
+            irrelevant = relevance is not None and relevance < (search.min_relevance or 0.0)
+            if not too_low and not irrelevant:
+                hits.append(replace(hit, relevance=relevance))
+        return hits if search.target == "each" else ranked(hits, search.k, search.rank)
+
+    async def recommend(
+        self, user: str, search: Search, diversity: float, seed: int, history_types: Sequence[ContentType]
+    ) -> Recommended:
+        """Contents that others added, in proportion to what the user's own are about; grouping.py tells how.
+
+        Only stored vectors are compared: the model is not asked. The same seed gives the same answer. Of `search`,
+        `k` and `target` count.
+        """
+        self.check_ready()
+        return await self._recommender.recommend(user, search, diversity, seed, history_types)
+
+    async def get_content(self, content_id: str) -> Content:
+        """What is stored under an id. Raises NotFound."""
+        content = await self._store.get(content_id)
+        if content is None:
+            raise NotFound("no content has this id")
+        return content
+
+    async def delete_content(self, content_id: str) -> None:
+        """Forget a content, durably. Raises NotFound."""
+        self.check_ready()
+        async with self._turns.of(content_id):
+            if not await self._store.delete(content_id):
+                raise NotFound("no content has this id")
+            await self._index.delete(content_id)
+
+    async def delete_user(self, user: str) -> int:
+        """Erase all that a user added, durably; how many contents that were.
+
+        What is being added for the user meanwhile comes either before, and is erased, or after, and stays.
+        """
+        self.check_ready()
+        ids = sorted(await self._store.delete_user(user))
+        for first in range(0, len(ids), _IDS_A_STEP):
+            step = ids[first : first + _IDS_A_STEP]
+            async with contextlib.AsyncExitStack() as turns:
+                for content_id in step:
+                    await turns.enter_async_context(self._turns.of(content_id))
+                # By its turn an id may have been added again; then the index has the new content already.
+                held = {content.id for content in await self._store.get_many(step)}
+                for content_id in step:
+                    if content_id not in held:
+                        await self._index.delete(content_id)
+        return len(ids)
+
+    async def page(self, user: str | None, content_type: ContentType | None, limit: int, after: str | None) -> Page:
+        """Some contents, of one user and one type where they are given, from the cursor `after` on."""
+        return await self._store.page(user, content_type, limit, after)
+
+    async def preview(self, content_id: str) -> tuple[Content, bytes]:
+        """A content and its preview: a WebP file, or UTF-8. Raises NotFound."""
+        found = await self._store.preview(content_id)
+        if found is None:
+            await self.get_content(content_id)
+            raise NotFound("this content has no preview", "no_preview")
+        return found
+
+    async def counts(self) -> dict[ContentType, int]:
+        """How many contents of each type can be found."""
+        counts = await asyncio.gather(*(self._index.count(each) for each in CONTENT_TYPES))
+        return dict(zip(CONTENT_TYPES, counts, strict=True))
+
+    async def _calibration(self) -> Calibration:
+        return await self._calibrator.current(await self.counts())
+
+    async def index_states(self) -> dict[ContentType, IndexState]:
+        """How the contents of each type are searched at the moment."""
+        return {content_type: await self._index.state(content_type) for content_type in CONTENT_TYPES}
+
+    async def fingerprint(self) -> str | None:
+        """The model of the stored vectors; None as long as nothing is stored."""
+        return await self._store.fingerprint()
+
+    async def check_storage(self) -> None:
+        """Raises StorageUnavailable unless stored contents can be read now."""
+        await self._store.check()
+
+    async def _embed_query(self, data: bytes, content_type: ContentType, request_id: str) -> Embedding:
+        """As `_embed`, but the same query twice asks the model once."""
+        sha256 = digest(data)
+        query = self._queries.get(await self.fingerprint() or self.served, content_type, sha256)
+        if query is None:
+            query = await self._embed(data, content_type, request_id)
+            self._queries.put(content_type, sha256, query)
+        return query
+
+    async def _embed(self, data: bytes, content_type: ContentType, request_id: str) -> Embedding:
+        embedding = await self._embedder.embed(data, content_type, request_id)
+        self.served = embedding.fingerprint
+        await self._store.check_model(embedding.fingerprint)
+        return embedding
+
+    def check_ready(self) -> None:
+        """Raises NotReady until the index holds everything the store holds."""
+        if not self.ready:
+            raise NotReady("the index is being built from the store; try again when /ready answers 200")

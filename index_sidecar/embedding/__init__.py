@@ -1,0 +1,1 @@
+"""From bytes to vectors and previews."""

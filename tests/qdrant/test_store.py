@@ -1,0 +1,465 @@
+"""QdrantStore on a real node: what a put promises, what another sidecar sees of it, and what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from aiohttp import web
+
+from index_sidecar.archive.content import (
+    CONTENT_TYPES,
+    InvalidInput,
+    ModelMismatch,
+    StorageUnavailable,
+    StoreError,
+    digest,
+)
+from index_sidecar.qdrant.collection import Nodes, QdrantCollection
+from index_sidecar.qdrant.store import QdrantStore, point_id
+
+from ..support.contents import content_of, plain
+from ..support.fake_torchserve import FINGERPRINT
+from ..support.qdrant_server import QdrantServers, start_servers, wait_for
+from ..support.sidecar import ROOT, free_port
+
+OTHER_MODEL = "clip-vit-b-32:openai:fedcba9876543210:p1"
+
+
+@pytest.fixture
+def stores(runner: asyncio.Runner, qdrant: QdrantServers, collection_name: str) -> Iterator[list[QdrantStore]]:
+    """Those of two sidecars on one collection."""
+
+    async def make() -> list[QdrantStore]:
+        return [QdrantStore(qdrant.collection(collection_name)) for _ in range(2)]
+
+    stores = runner.run(make())
+    yield stores
+    for store in stores:
+        runner.run(store.close())
+
+
+@pytest.fixture
+def store(stores: list[QdrantStore]) -> QdrantStore:
+    return stores[0]
+
+
+async def test_a_content_comes_back_as_it_was_put_to_any_sidecar(stores: list[QdrantStore]) -> None:
+    contents = [
+        content_of("a", b"one", user="u", truncated=True),
+        content_of("b/?% 漢🙂", b"two", "image"),
+        content_of("é" * 256, b"three", user='"quotes" and \\'),
+    ]
+    for content in contents:
+        await stores[0].put(content)
+        for store in stores:
+            assert plain(await store.get(content.id)) == plain(content)
+            assert await store.fingerprint() == FINGERPRINT
+    assert await stores[1].get("c") is None
+    assert await stores[1].count() == 3
+
+
+async def test_a_put_replaces_all_that_its_id_held(store: QdrantStore) -> None:
+    await store.put(content_of("a", b"one", user="u", truncated=True), b"preview")
+    replaced = content_of("a", b"two", "image")
+    await store.put(replaced)
+    assert plain(await store.get("a")) == plain(replaced)
+    assert await store.preview("a") is None
+    assert await store.count() == 1
+
+
+async def test_delete(stores: list[QdrantStore]) -> None:
+    assert await stores[0].delete("a") is False
+    await stores[0].put(content_of("a"))
+    assert [await stores[1].delete("b"), await stores[1].delete("a"), await stores[0].delete("a")] == [
+        *(False, True, False),
+    ]
+    assert await stores[0].get("a") is None
+    assert await stores[0].count() == 0
+
+
+async def test_of_one_id_twice_in_a_batch_the_last_counts(store: QdrantStore) -> None:
+    await store.put_all([(content_of("a", b"one"), b"1"), (content_of("b"), None), (content_of("a", b"two"), b"2")])
+    found = await store.preview("a")
+    assert found is not None
+    assert (plain(found[0]), found[1]) == (plain(content_of("a", b"two")), b"2")
+    assert await store.count() == 2
+
+
+async def test_previews_come_back_byte_by_byte(store: QdrantStore) -> None:
+    preview = bytes(range(256)) * 50
+    await store.put(content_of("a", user="u"), preview)
+    await store.put(content_of("b"))
+    found = await store.preview("a")
+    assert found is not None
+    assert (plain(found[0]), found[1]) == (plain(content_of("a", user="u")), preview)
+    assert [await store.preview("b"), await store.preview("c")] == [None, None]
+
+
+async def test_a_batch_larger_than_a_segment_of_the_log(store: QdrantStore) -> None:
+    contents = [content_of(f"id {i}", b"%d" % i) for i in range(200)]
+    await store.put_all([(content, os.urandom(40_000)) for content in contents])
+    assert await store.count() == 200
+    found = await store.preview("id 199")
+    assert found is not None
+    assert len(found[1]) == 40_000
+
+
+async def test_the_same_bytes_are_named_in_the_order_they_were_written(store: QdrantStore) -> None:
+    for number, content_id in enumerate(("c", "a", "b")):
+        await store.put(replace(content_of(content_id, b"same"), created=1_700_000_000.0 + number / 8))
+    await store.put(content_of("d", b"other"))
+    await store.put(content_of("e", b"same", "image"))
+    assert [content.id for content in await store.same_bytes(digest(b"same"), "text")] == ["c", "a", "b"]
+    assert [content.id for content in await store.same_bytes(digest(b"same"), "image")] == ["e"]
+    assert await store.same_bytes(digest(b"unknown"), "text") == []
+    await store.put_all([(content_of(f"more {i}", b"same"), None) for i in range(120)])
+    assert len(await store.same_bytes(digest(b"same"), "text")) == 100
+
+
+async def test_history_is_the_newest_of_one_user_and_type(store: QdrantStore) -> None:
+    for i in range(30):
+        content = content_of(f"id {i:02}", b"%d" % i, CONTENT_TYPES[i % 2], ("ann", "bob", None)[i % 3])
+        await store.put(replace(content, created=1_700_000_000.5 + i))
+    found = await store.history("ann", "image", 3)
+    assert [content.id for content in found] == ["id 27", "id 21", "id 15"]
+    assert [content.id for content in await store.history("ann", "text", 100)] == [
+        *("id 24", "id 18", "id 12", "id 06", "id 00"),
+    ]
+    assert await store.history("nobody", "text", 5) == []
+
+
+async def test_a_sample_is_the_contents_with_the_smallest_digests(store: QdrantStore) -> None:
+    contents = [content_of(f"id {i}", b"%d" % i, CONTENT_TYPES[i % 2]) for i in range(200)]
+    await store.put_all([(content, None) for content in contents])
+    for content_type in CONTENT_TYPES:
+        expected = sorted((each.sha256, each.id) for each in contents if each.type == content_type)[:20]
+        found = await store.sample(content_type, 20)
+        assert [(each.sha256, each.id) for each in found] == expected
+
+
+async def _all_pages(store: QdrantStore, limit: int, **chosen: Any) -> list[str]:
+    ids, after = [], None
+    while True:
+        page = await store.page(chosen.get("user"), chosen.get("content_type"), limit, after)
+        assert len(page.contents) <= limit
+        ids += [content.id for content in page.contents]
+        if page.next is None:
+            return ids
+        after = page.next
+
+
+async def test_pages_name_every_content_once_also_among_changes(store: QdrantStore) -> None:
+    contents = [content_of(f"id {i}", b"%d" % i, CONTENT_TYPES[i % 2], ("ann", None)[i % 3 == 0]) for i in range(100)]
+    await store.put_all([(content, None) for content in contents])
+    for limit in (1, 7, 100, 1000):
+        assert sorted(await _all_pages(store, limit)) == sorted(each.id for each in contents)
+    for user, content_type in (("ann", None), (None, "text"), ("ann", "image")):
+        expected = [each.id for each in contents if user in (None, each.user) and content_type in (None, each.type)]
+        assert sorted(await _all_pages(store, 9, user=user, content_type=content_type)) == sorted(expected)
+
+    page = await store.page(None, None, 50, None)
+    assert page.next is not None
+    first = [content.id for content in page.contents]
+    for content_id in first[:10]:
+        await store.delete(content_id)
+    # Also the one the cursor stands on.
+    (at_cursor,) = (content for content in contents if point_id(content.id) == page.next)
+    await store.delete(at_cursor.id)
+    await store.put(content_of("new", b"new"))
+    rest = await store.page(None, None, 1000, page.next)
+    ids = {content.id for content in rest.contents}
+    assert ids - {"new"} == {content.id for content in contents} - set(first) - {at_cursor.id}
+
+
+@pytest.mark.parametrize("after", ["", "1", "id 1", "../points", "x" * 500])
+async def test_a_cursor_that_is_none(store: QdrantStore, after: str) -> None:
+    await store.put(content_of("a"))
+    with pytest.raises(InvalidInput) as caught:
+        await store.page(None, None, 10, after)
+    assert caught.value.code == "invalid_after"
+
+
+async def test_all_contents_of_a_user_go_and_no_others(stores: list[QdrantStore]) -> None:
+    contents = [content_of(f"id {i}", b"%d" % i, user=("ann", "bob", None)[i % 3]) for i in range(2400)]
+    for first in range(0, 2400, 400):
+        await stores[0].put_all([(content, None) for content in contents[first : first + 400]])
+    gone = await stores[1].delete_user("ann")
+    assert sorted(gone) == sorted(each.id for each in contents if each.user == "ann")
+    assert await stores[0].count() == 1600
+    assert await stores[0].delete_user("ann") == []
+    assert await stores[0].delete_user("nobody") == []
+
+
+async def test_vectors_of_two_models_are_never_mixed(stores: list[QdrantStore]) -> None:
+    await stores[0].put(content_of("a"))
+    for store in stores:
+        with pytest.raises(ModelMismatch) as caught:
+            await store.put(content_of("b", fingerprint=OTHER_MODEL))
+        assert FINGERPRINT in str(caught.value)
+        assert OTHER_MODEL in str(caught.value)
+        with pytest.raises(ModelMismatch):
+            await store.check_model(OTHER_MODEL)
+        await store.check_model(FINGERPRINT)
+    assert await stores[0].count() == 1
+
+
+async def test_of_two_models_at_the_very_first_add_one_wins(qdrant: QdrantServers, collection_name: str) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        stores = [QdrantStore(qdrant.collection(collection_name)) for _ in range(8)]
+        for store in stores:
+            stack.push_async_callback(store.close)
+        contents = [content_of(f"id {i}", fingerprint=(FINGERPRINT, OTHER_MODEL)[i % 2]) for i in range(8)]
+        done = await asyncio.gather(
+            *(store.put(content) for store, content in zip(stores, contents, strict=True)), return_exceptions=True
+        )
+        winner = await stores[0].fingerprint()
+        for content, result in zip(contents, done, strict=True):
+            expected = type(None) if content.embedding.fingerprint == winner else ModelMismatch
+            assert type(result) is expected
+        page = await stores[1].page(None, None, 100, None)
+        assert {content.embedding.fingerprint for content in page.contents} == {winner}
+        assert len(page.contents) == 4
+
+
+async def test_concurrent_writes_of_one_id_leave_one_whole_content(stores: list[QdrantStore]) -> None:
+    contents = [content_of("a", b"%d" % i, CONTENT_TYPES[i % 2], f"user {i}") for i in range(40)]
+    await asyncio.gather(*(stores[i % 2].put(content) for i, content in enumerate(contents)))
+    left = [plain(await store.get("a")) for store in stores]
+    assert left[0] == left[1]
+    assert left[0] in [plain(content) for content in contents]
+    assert await stores[0].count() == 1
+
+
+async def test_a_collection_whose_maker_died_halfway_is_finished(
+    store: QdrantStore, qdrant: QdrantServers, collection_name: str
+) -> None:
+    await store.put(content_of("a"))
+    path = f"/collections/{collection_name}"
+    for field in ("user", "sample"):
+        qdrant.nodes[0].call("DELETE", f"{path}/index/{field}?wait=true")
+    next_sidecar = qdrant.collection(collection_name)
+    await next_sidecar.check()
+    await next_sidecar.close()
+    indexes = qdrant.nodes[0].call("GET", path)["payload_schema"]
+    assert {name: index["data_type"] for name, index in indexes.items()} == {
+        "type": "keyword",
+        "user": "keyword",
+        "sha256": "keyword",
+        "created": "float",
+        "sample": "integer",
+    }
+
+
+# what is refused, and what is not there
+
+
+async def test_a_collection_of_another_program_is_refused_and_left_as_it_is(
+    qdrant: QdrantServers, collection_name: str
+) -> None:
+    path = f"/collections/{collection_name}"
+    qdrant.nodes[0].call("PUT", path, {"vectors": {"size": 4, "distance": "Cosine"}})
+    before = qdrant.nodes[0].call("GET", path)
+    collection = qdrant.collection(collection_name)
+    with pytest.raises(StoreError, match=rf"{collection_name} was not made by this program.*INDEX_URL"):
+        await collection.check()
+    with pytest.raises(StorageUnavailable):
+        await QdrantStore(collection).put(content_of("a"))
+    await collection.close()
+    assert qdrant.nodes[0].call("GET", path) == before
+
+
+async def test_a_wrong_key_stops_the_start_and_is_shown_nowhere(
+    qdrant: QdrantServers, collection_name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "key").write_text("wrong-key-marker")
+    nodes = Nodes((f"http://{qdrant.nodes[0].address}",), tmp_path / "key", 5)
+    collection = QdrantCollection(nodes, collection_name, 1, 1)
+    with pytest.raises(StoreError, match="QDRANT_API_KEY_FILE") as caught:
+        await collection.check()
+    with pytest.raises(StorageUnavailable):
+        await collection.fingerprint()
+    assert "wrong-key-marker" not in caplog.text + str(caught.value)
+    # The key is renewed in its file: no restart.
+    (tmp_path / "key").write_text(qdrant.key_file.read_text())
+    await QdrantStore(collection).put(content_of("a"))
+    await collection.close()
+    assert qdrant.key_file.read_text().strip() not in caplog.text
+
+
+async def test_a_key_file_that_cannot_be_read_is_named(
+    qdrant: QdrantServers, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    collection = QdrantCollection(Nodes((f"http://{qdrant.nodes[0].address}",), tmp_path / "none", 1), "x", 1, 1)
+    with pytest.raises(StorageUnavailable):
+        await collection.check()
+    await collection.close()
+    assert f"QDRANT_API_KEY_FILE={tmp_path / 'none'} cannot be read: FileNotFoundError" in caplog.text
+
+
+async def test_nobody_there_is_told_in_time(caplog: pytest.LogCaptureFixture) -> None:
+    nodes = tuple(f"http://127.0.0.1:{free_port()}" for _ in range(3))
+    store = QdrantStore(QdrantCollection(Nodes(nodes, None, 1.5), "x", 1, 1))
+    started = time.monotonic()
+    for call in (store.put(content_of("a")), store.get("a"), store.count(), store.check()):
+        with pytest.raises(StorageUnavailable) as caught:
+            await call
+        assert caught.value.retry_after_s == 2
+    assert time.monotonic() - started < 4 * 2
+    await store.close()
+    assert {record.levelno for record in caplog.records} == {logging.WARNING, logging.ERROR}
+
+
+@contextlib.asynccontextmanager
+async def _server(answer: Any) -> AsyncIterator[str]:
+    """A real HTTP server that does to every call what `answer` does."""
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+async def _hang(request: web.Request) -> web.Response:
+    await asyncio.sleep(1.2)
+    return web.Response(status=500)
+
+
+async def _overloaded(request: web.Request) -> web.Response:
+    return web.Response(status=503, text="overloaded")
+
+
+async def _limited(request: web.Request) -> web.Response:
+    return web.Response(status=429, text="too many requests")
+
+
+async def _cut(request: web.Request) -> web.Response:
+    assert request.transport is not None
+    request.transport.close()
+    return web.Response()
+
+
+@pytest.mark.parametrize("answer", [_hang, _overloaded, _limited, _cut])
+async def test_a_node_that_fails_is_left_for_the_next(
+    store: QdrantStore, qdrant: QdrantServers, collection_name: str, answer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    await store.put(content_of("b"))
+    async with _server(answer) as broken:
+        nodes = Nodes((broken, f"http://{qdrant.nodes[0].address}"), qdrant.key_file, 3)
+        nodes._current = 0
+        other = QdrantStore(QdrantCollection(nodes, collection_name, 1, 1))
+        started = time.monotonic()
+        await other.put(content_of("a", b"one"))
+        assert time.monotonic() - started < 2
+        started = time.monotonic()
+        assert plain(await other.get("a")) == plain(content_of("a", b"one"))
+        assert time.monotonic() - started < 0.5  # nobody goes back to it
+        await other.close()
+    assert len([record for record in caplog.records if " fails: " in record.getMessage()]) == 1
+
+
+async def test_the_collection_that_vanishes_under_us_is_no_empty_archive(
+    store: QdrantStore, qdrant: QdrantServers, collection_name: str
+) -> None:
+    await store.put(content_of("a"))
+    qdrant.nodes[0].call("DELETE", f"/collections/{collection_name}")
+    store._collection._nodes._timeout_s = 0.5
+    for call in (store.get("a"), store.put(content_of("a")), store.count()):
+        with pytest.raises(StorageUnavailable):
+            await call
+
+
+# TLS
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl, which makes the certificate, is not installed")
+async def test_over_tls_the_certificate_is_checked(tmp_path: Path) -> None:
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    command += ["-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    servers = start_servers(tmp_path / "qdrant", 1, (certificate, key))
+    try:
+        await _over_tls(servers, certificate)
+    finally:
+        servers.stop()
+
+
+async def _over_tls(servers: QdrantServers, certificate: Path) -> None:
+    node = servers.nodes[0]
+    program = (
+        "import asyncio, pathlib, sys\n"
+        "from index_sidecar.qdrant.url import qdrant_url\n"
+        "from index_sidecar.qdrant.collection import Nodes, QdrantCollection\n"
+        "async def main():\n"
+        "    nodes = Nodes(qdrant_url(sys.argv[1]).nodes, pathlib.Path(sys.argv[2]), 2)\n"
+        "    collection = QdrantCollection(nodes, 'x', 1, 1)\n"
+        "    try:\n"
+        "        print(await collection.fingerprint())\n"
+        "    finally:\n"
+        "        await collection.close()\n"
+        "asyncio.run(main())\n"
+    )
+    url = f"qdrants://{node.address}"
+    command = [sys.executable, "-c", program, url, str(servers.key_file)]
+
+    def ask(**environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+        )
+
+    trusted, unknown = ask(SSL_CERT_FILE=str(certificate)), ask()
+    assert (trusted.returncode, trusted.stdout) == (0, "None\n"), trusted.stderr
+    assert unknown.returncode == 1
+    assert "CERTIFICATE_VERIFY_FAILED" in unknown.stderr
+
+
+# erasure: README, "What is erased"
+
+
+def _lies_about(folder: Path, *marks: bytes) -> list[str]:
+    """The files below `folder` that hold one of the marks."""
+    found = []
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):  # Qdrant takes files away meanwhile
+                data = (Path(place) / name).read_bytes()
+                found += [name] if any(mark in data for mark in marks) else []
+    return found
+
+
+async def test_what_is_deleted_leaves_the_disk_on_demand(
+    store: QdrantStore, qdrant: QdrantServers, collection_name: str
+) -> None:
+    secret = digest(b"a content that must go").hex()  # nothing that could be compressed
+    vector = np.asarray(content_of(secret, secret.encode()).embedding.vector).tobytes()[:64]
+    await store.put_all([(content_of(f"id {i}", b"%d" % i), None) for i in range(400)])
+    await store.put(content_of(secret, secret.encode(), user="ann"))
+    node = qdrant.nodes[0]
+    folder, path = node.folder / "storage" / "collections" / collection_name, f"/collections/{collection_name}"
+    assert await store.delete_user("ann") == [secret]
+    assert _lies_about(folder, secret.encode(), vector)  # not at once: that is what the README says
+
+    node.call("PATCH", path, {"optimizers_config": {"deleted_threshold": 0.000001}})
+    wait_for(lambda: not _lies_about(folder / "0" / "segments", secret.encode(), vector), 20)
+    node.call("PATCH", path, {"optimizers_config": {"deleted_threshold": 0.05}})
+    # In the log it is until twice its 4 MB have been written after it.
+    for _ in range(5):
+        await store.put_all([(content_of(f"more {i}", b"%d" % i), os.urandom(20_000)) for i in range(100)])
+    wait_for(lambda: not _lies_about(folder, secret.encode(), vector), 20)
+    assert await store.count() == 500
