@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import sys
 
@@ -11,7 +12,12 @@ from aiohttp import web
 from . import __version__, logs
 from .archive.content import ContentError, ModelMismatch, StoreError
 from .qdrant import migrate
+from .qdrant.collection import Nodes, QdrantCollection
+from .qdrant.index import QdrantIndex
+from .qdrant.store import QdrantStore
+from .qdrant.url import QdrantUrl, qdrant_url
 from .settings import Settings, SettingsError
+from .sqlite.store import Store
 
 
 def main() -> None:
@@ -47,7 +53,9 @@ def _parser() -> argparse.ArgumentParser:
         description=migrate.DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    migrate.add_arguments(migrating)
+    migrating.add_argument(
+        "--to", required=True, type=_qdrant_url, metavar="URL", help="qdrant://HOST[:PORT][,...][/COLLECTION]"
+    )
     return parser
 
 
@@ -68,15 +76,40 @@ def _serve(settings: Settings) -> None:
         sys.exit(1)
 
 
+def _qdrant_url(value: str) -> QdrantUrl:
+    try:
+        return qdrant_url(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _migrate(settings: Settings, arguments: argparse.Namespace) -> None:
     try:
-        migrate.run(settings, arguments.to)
+        asyncio.run(_copy_to_cluster(settings, arguments.to))
     except (migrate.MigrationError, StoreError, ContentError) as error:
         print(f"index_sidecar: not migrated: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("index_sidecar: interrupted; the same command goes on with what is missing", file=sys.stderr)
         sys.exit(130)
+
+
+async def _copy_to_cluster(settings: Settings, url: QdrantUrl) -> None:
+    path = settings.data_dir / "contents.sqlite"
+    if not path.exists():
+        raise migrate.MigrationError(
+            f"there is no archive in {settings.data_dir}: set DATA_DIR to the folder of contents.sqlite"
+        )
+    source = Store(path)
+    nodes = Nodes(url.nodes, settings.qdrant_api_key_file, settings.qdrant_timeout_s)
+    collection = QdrantCollection(nodes, url.collection, settings.qdrant_shards, settings.qdrant_replication)
+    target = QdrantStore(collection)
+    try:
+        await collection.check()
+        await migrate.migrate(source, target, QdrantIndex(collection, settings.qdrant_hnsw_ef))
+    finally:
+        await target.close()
+        await source.close()
 
 
 if __name__ == "__main__":

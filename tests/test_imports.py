@@ -13,9 +13,9 @@ from .support.sidecar import ROOT
 ALLOWED = {
     "": {"", "archive", "embedding", "http", "qdrant", "sqlite", "vectors"},
     "http": {"", "archive", "http"},
-    "archive": {"archive", "embedding"},
+    "archive": {"archive"},
     "embedding": {"archive", "embedding"},
-    "qdrant": {"", "archive", "qdrant", "sqlite"},
+    "qdrant": {"archive", "qdrant"},
     "sqlite": {"archive", "sqlite"},
     "vectors": {"archive", "vectors"},
 }

@@ -21,6 +21,13 @@ class Embedder(Protocol):
         """
 
 
+class Previewer(Protocol):
+    """Bytes of a content -> what lets a person recognise it."""
+
+    async def make(self, data: bytes, content_type: ContentType) -> bytes | None:
+        """A small WebP of an image, the start of a text in UTF-8; None when there is none, or none is wanted."""
+
+
 class Store(Protocol):
     """The durable truth: contents by id, with their vectors, all of one model.
 
@@ -87,6 +94,19 @@ class VectorSource(Protocol):
 
     def vectors(self, keys: Sequence[int]) -> Vector:
         """(len(keys), 512) float32: the vectors of these ascending keys; for a thread, not for the event loop."""
+
+
+class Archive(Protocol):
+    """A store that is copied as a whole to another one."""
+
+    def scan(self, batch: int) -> Iterator[list[Content]]:
+        """All contents, `batch` at a time; for a thread, not for the event loop."""
+
+    async def preview(self, content_id: str) -> tuple[Content, bytes] | None:
+        """A content and its preview; None when there is no such content, or no preview of it."""
+
+    async def count(self) -> int:
+        """How many contents are stored."""
 
 
 class VectorIndex(Protocol):

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ..embedding.previews import Previews
 from .content import (
     CONTENT_TYPES,
     Content,
@@ -29,7 +28,7 @@ from .content import (
     digest,
     ranked,
 )
-from .ports import Embedder, Store, VectorIndex
+from .ports import Embedder, Previewer, Store, VectorIndex
 from .query_cache import QueryCache
 from .recommender import Recommended, Recommender
 from .relevance import Calibration, Calibrator
@@ -65,7 +64,7 @@ class ContentService:
     """Everything the routes can ask for. Raises only ContentError for what callers do or TorchServe does not do."""
 
     def __init__(
-        self, store: Store, embedder: Embedder, index: VectorIndex, previews: Previews, queries: QueryCache
+        self, store: Store, embedder: Embedder, index: VectorIndex, previews: Previewer, queries: QueryCache
     ) -> None:
         self._store = store
         self._embedder = embedder

@@ -6,7 +6,6 @@ and one after an hour's use brings only what is new. It ends with a comparison o
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import random
 import sys
@@ -15,12 +14,9 @@ from collections.abc import Callable, Sequence
 from tqdm import tqdm
 
 from ..archive.content import CONTENT_TYPES, Content
-from ..settings import Settings
-from ..sqlite.store import Store
-from .collection import Nodes, QdrantCollection
+from ..archive.ports import Archive
 from .index import QdrantIndex
 from .store import QdrantStore
-from .url import QdrantUrl, qdrant_url
 
 HELP = "move the archive in DATA_DIR to a Qdrant cluster"
 DESCRIPTION = """\
@@ -43,47 +39,17 @@ class MigrationError(Exception):
     """The archive is not, or not as a whole, on the cluster; the message says what to do."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `migrate` takes from the command line."""
-    parser.add_argument("--to", required=True, type=_url, metavar="URL", help="qdrant://HOST[:PORT][,...][/COLLECTION]")
+async def migrate(source: Archive, target: QdrantStore, index: QdrantIndex) -> None:
+    """All of `source` to the cluster, with a progress bar on standard error. Raises MigrationError, ContentError."""
+    total = await source.count()
+    with tqdm(total=total, desc="migrate", unit="content", file=sys.stderr) as bar:
+        sent = await copy(source, target, bar.update)
+    print(f"migrate: {sent} contents sent, {total - sent} were there already", file=sys.stderr)
+    await compare(source, target, index)
+    print(f"migrate: done, {total} contents; {min(total, _SAMPLE)} compared bit by bit", file=sys.stderr)
 
 
-def _url(value: str) -> QdrantUrl:
-    try:
-        return qdrant_url(value)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def run(settings: Settings, url: QdrantUrl) -> None:
-    """Migrate, with a progress bar on standard error. Raises MigrationError, StoreError, ContentError."""
-    path = settings.data_dir / "contents.sqlite"
-    if not path.exists():
-        raise MigrationError(
-            f"there is no archive in {settings.data_dir}: set DATA_DIR to the folder of contents.sqlite"
-        )
-    asyncio.run(_run(settings, url))
-
-
-async def _run(settings: Settings, url: QdrantUrl) -> None:
-    source = Store(settings.data_dir / "contents.sqlite")
-    nodes = Nodes(url.nodes, settings.qdrant_api_key_file, settings.qdrant_timeout_s)
-    collection = QdrantCollection(nodes, url.collection, settings.qdrant_shards, settings.qdrant_replication)
-    target = QdrantStore(collection)
-    try:
-        await collection.check()
-        total = await source.count()
-        with tqdm(total=total, desc="migrate", unit="content", file=sys.stderr) as bar:
-            sent = await copy(source, target, bar.update)
-        print(f"migrate: {sent} contents sent, {total - sent} were there already", file=sys.stderr)
-        await compare(source, target, QdrantIndex(collection, settings.qdrant_hnsw_ef))
-        print(f"migrate: done, {total} contents; {min(total, _SAMPLE)} compared bit by bit", file=sys.stderr)
-    finally:
-        await target.close()
-        await source.close()
-
-
-async def copy(source: Store, target: QdrantStore, progress: Callable[[int], object]) -> int:
+async def copy(source: Archive, target: QdrantStore, progress: Callable[[int], object]) -> int:
     """Put into `target` all that is in `source` and not, or otherwise, in `target`; how many contents that were."""
     sent = 0
     pages = source.scan(_CONTENTS_A_STEP)
@@ -100,7 +66,7 @@ async def copy(source: Store, target: QdrantStore, progress: Callable[[int], obj
     return sent
 
 
-async def compare(source: Store, target: QdrantStore, index: QdrantIndex) -> None:
+async def compare(source: Archive, target: QdrantStore, index: QdrantIndex) -> None:
     """Raises MigrationError unless both hold as many contents, and a sample of them is the same bit by bit."""
     counts = dict.fromkeys(CONTENT_TYPES, 0)
     sample: list[Content] = []
@@ -125,7 +91,7 @@ async def compare(source: Store, target: QdrantStore, index: QdrantIndex) -> Non
         await _compare(sample[first : first + _CONTENTS_A_STEP], source, target)
 
 
-async def _compare(sample: Sequence[Content], source: Store, target: QdrantStore) -> None:
+async def _compare(sample: Sequence[Content], source: Archive, target: QdrantStore) -> None:
     there = {content.id: content for content in await target.get_many([content.id for content in sample])}
     for content in sample:
         here, arrived = await source.preview(content.id), await target.preview(content.id)
