@@ -19,7 +19,7 @@ from pathlib import Path
 
 import aiohttp
 
-from index_sidecar.archive.content import Unavailable
+from index_sidecar.archive.errors import Unavailable
 from index_sidecar.embedding.torchserve import TorchServeEmbedder
 from index_sidecar.settings import Settings, SettingsError
 

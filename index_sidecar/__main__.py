@@ -10,7 +10,7 @@ import sys
 from aiohttp import web
 
 from . import __version__, logs
-from .archive.content import ContentError, ModelMismatch, StoreError
+from .archive.errors import ContentError, ModelMismatch, StoreError
 from .qdrant import migrate
 from .qdrant.collection import Nodes, QdrantCollection
 from .qdrant.index import QdrantIndex

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from .archive.content import ModelMismatch, Unavailable
+from .archive.errors import ModelMismatch, Unavailable
 from .archive.grouping import warm_up
 from .archive.query_cache import QueryCache
 from .archive.service import ContentService

@@ -11,7 +11,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from index_sidecar.app import create_app
-from index_sidecar.archive.content import ModelMismatch
+from index_sidecar.archive.errors import ModelMismatch
 from index_sidecar.settings import Settings
 from index_sidecar.sqlite.store import Store
 

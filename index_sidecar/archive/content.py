@@ -1,4 +1,4 @@
-"""What the archive is made of, and what can go wrong with it. Pure: no HTTP, no Faiss, no SQLite, no Qdrant."""
+"""What the archive is made of. Pure: no HTTP, no Faiss, no SQLite, no Qdrant."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
+
+from .errors import InvalidInput
 
 DIMENSION = 512
 MAX_ID_LENGTH = 256
@@ -105,85 +107,6 @@ def ranked(hits: list[Hit], k: int, rank: Rank = "score") -> list[Hit]:
     if rank == "relevance" and all(hit.relevance is not None for hit in hits):
         return sorted(hits, key=lambda hit: (-(hit.relevance or 0.0), -hit.score, hit.id))[:k]
     return sorted(hits, key=lambda hit: (-hit.score, hit.id))[:k]
-
-
-class StoreError(Exception):
-    """The archive cannot be opened; the message, for the operator, says why and what to do."""
-
-
-class ContentError(Exception):
-    """A request that ends without its result. `code` is stable for machines, the message is for the caller.
-
-    ContentError
-    ├── InvalidInput          the caller's parameter or content is wrong
-    │   ├── TooLarge          ... too big to be taken
-    │   └── Unsupported       ... not a kind of file we read
-    ├── NotFound              no content has this id
-    └── Unavailable           the same call may succeed later, after `retry_after_s`
-        ├── NotReady          the index is still being built
-        ├── Overloaded        more is waiting than we promise to hold
-        ├── EmbedderUnavailable   TorchServe does not answer
-        ├── StorageUnavailable    the disk does not take the write, or no node of the cluster answers
-        └── ModelMismatch     the served model is not the one the stored vectors are of
-    """
-
-    code = "error"
-
-    def __init__(self, message: str, code: str | None = None) -> None:
-        super().__init__(message)
-        self.code = code or self.code
-
-
-class InvalidInput(ContentError):
-    code = "invalid_input"
-
-
-class TooLarge(InvalidInput):
-    code = "too_large"
-
-
-class Unsupported(InvalidInput):
-    code = "unsupported"
-
-
-class NotFound(ContentError):
-    code = "not_found"
-
-
-class Unavailable(ContentError):
-    code = "unavailable"
-    retry_after_s = 5
-
-
-class NotReady(Unavailable):
-    code = "not_ready"
-    retry_after_s = 1
-
-
-class Overloaded(Unavailable):
-    code = "overloaded"
-    retry_after_s = 1
-
-
-class EmbedderUnavailable(Unavailable):
-    code = "embedder_unavailable"
-
-
-class StorageUnavailable(Unavailable):
-    code = "storage_unavailable"
-    retry_after_s = 30
-
-
-class ModelMismatch(Unavailable):
-    code = "model_mismatch"
-    retry_after_s = 60
-
-    def __init__(self, stored: str, served: str) -> None:
-        super().__init__(
-            f"the stored vectors are of the model {stored}, but TorchServe serves {served}, and vectors of two models"
-            " cannot be compared. Serve the archive of the stored model again, or point DATA_DIR (or INDEX_URL) to an"
-            " empty place and add the contents anew"
-        )
 
 
 def check_id(value: str | None, name: str = "id") -> str:

@@ -14,20 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from .content import (
-    CONTENT_TYPES,
-    Content,
-    ContentType,
-    Embedding,
-    Hit,
-    IndexState,
-    NotFound,
-    NotReady,
-    Page,
-    Vector,
-    digest,
-    ranked,
-)
+from .content import CONTENT_TYPES, Content, ContentType, Embedding, Hit, IndexState, Page, Vector, digest, ranked
+from .errors import NotFound, NotReady
 from .ports import Embedder, Previewer, Store, VectorIndex
 from .query_cache import QueryCache
 from .recommender import Recommended, Recommender

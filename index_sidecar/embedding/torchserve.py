@@ -12,16 +12,8 @@ from pathlib import Path
 import aiohttp
 import numpy as np
 
-from ..archive.content import (
-    DIMENSION,
-    ContentType,
-    EmbedderUnavailable,
-    Embedding,
-    InvalidInput,
-    Overloaded,
-    TooLarge,
-    Unsupported,
-)
+from ..archive.content import DIMENSION, ContentType, Embedding
+from ..archive.errors import EmbedderUnavailable, InvalidInput, Overloaded, TooLarge, Unsupported
 
 logger = logging.getLogger(__name__)
 

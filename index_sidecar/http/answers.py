@@ -8,20 +8,8 @@ from typing import Any
 
 from aiohttp import web
 
-from ..archive.content import (
-    CONTENT_TYPES,
-    Content,
-    ContentError,
-    ContentType,
-    Hit,
-    InvalidInput,
-    NotFound,
-    Page,
-    Target,
-    TooLarge,
-    Unavailable,
-    Unsupported,
-)
+from ..archive.content import CONTENT_TYPES, Content, ContentType, Hit, Page, Target
+from ..archive.errors import ContentError, InvalidInput, NotFound, TooLarge, Unavailable, Unsupported
 from ..archive.grouping import Recommendation
 from ..archive.recommender import Recommended
 from ..archive.service import Added

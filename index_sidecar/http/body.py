@@ -10,7 +10,7 @@ import aiohttp
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from ..archive.content import InvalidInput, Overloaded, TooLarge
+from ..archive.errors import InvalidInput, Overloaded, TooLarge
 
 _CHUNK_BYTES = 1 << 16
 _MULTIPART_FRAME_BYTES = 4096

@@ -6,17 +6,8 @@ import re
 
 from aiohttp import web
 
-from ..archive.content import (
-    RANKS,
-    ContentType,
-    InvalidInput,
-    Rank,
-    Target,
-    check_id,
-    check_k,
-    check_target,
-    check_type,
-)
+from ..archive.content import RANKS, ContentType, Rank, Target, check_id, check_k, check_target, check_type
+from ..archive.errors import InvalidInput
 from ..archive.search import Search
 
 MOST_RECOMMENDED = 100

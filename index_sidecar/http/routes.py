@@ -15,7 +15,8 @@ from typing import Any
 from aiohttp import web
 
 from .. import __version__
-from ..archive.content import CONTENT_TYPES, ContentError, ContentType, StorageUnavailable, Target, check_id, check_type
+from ..archive.content import CONTENT_TYPES, ContentType, Target, check_id, check_type
+from ..archive.errors import ContentError, StorageUnavailable
 from ..archive.ports import Embedder
 from ..archive.service import ContentService
 from ..settings import Settings

@@ -18,7 +18,8 @@ from typing import Any
 
 import aiohttp
 
-from ..archive.content import DIMENSION, ModelMismatch, StorageUnavailable, StoreError
+from ..archive.content import DIMENSION
+from ..archive.errors import ModelMismatch, StorageUnavailable, StoreError
 
 logger = logging.getLogger(__name__)
 

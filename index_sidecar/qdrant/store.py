@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..archive.content import Content, ContentType, Embedding, InvalidInput, Page, StorageUnavailable
+from ..archive.content import Content, ContentType, Embedding, Page
+from ..archive.errors import InvalidInput, StorageUnavailable
 from .collection import QdrantCollection, matches
 
 _NAMESPACE = uuid.UUID("c8bb6a1e-6a5f-4d0c-9f0b-3f2f7d0f6a57")

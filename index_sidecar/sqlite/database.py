@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..archive.content import StorageUnavailable, StoreError
+from ..archive.errors import StorageUnavailable, StoreError
 
 logger = logging.getLogger(__name__)
 

@@ -16,17 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from ..archive.content import (
-    DIMENSION,
-    Content,
-    ContentType,
-    Embedding,
-    Heads,
-    InvalidInput,
-    ModelMismatch,
-    Page,
-    Vector,
-)
+from ..archive.content import DIMENSION, Content, ContentType, Embedding, Heads, Page, Vector
+from ..archive.errors import InvalidInput, ModelMismatch
 from . import blocks
 from .database import Database, Row, connect
 

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from io import FileIO
 from pathlib import Path
 
-from ..archive.content import StorageUnavailable
+from ..archive.errors import StorageUnavailable
 
 logger = logging.getLogger(__name__)
 

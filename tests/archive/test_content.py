@@ -6,17 +6,8 @@ import hashlib
 
 import pytest
 
-from index_sidecar.archive.content import (
-    ContentError,
-    Hit,
-    InvalidInput,
-    check_id,
-    check_k,
-    check_target,
-    check_type,
-    digest,
-    ranked,
-)
+from index_sidecar.archive.content import Hit, check_id, check_k, check_target, check_type, digest, ranked
+from index_sidecar.archive.errors import ContentError, InvalidInput
 
 
 @pytest.mark.parametrize("value", ["a", "a" * 256, "漢" * 256, "a b", "a/b", "a?b#c%20", "🙂", "...", "-", "0"])

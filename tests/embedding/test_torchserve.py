@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from index_sidecar.archive.content import (
+from index_sidecar.archive.content import ContentType
+from index_sidecar.archive.errors import (
     ContentError,
-    ContentType,
     EmbedderUnavailable,
     InvalidInput,
     Overloaded,

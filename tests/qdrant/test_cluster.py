@@ -17,7 +17,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from index_sidecar.app import create_app
-from index_sidecar.archive.content import ModelMismatch
+from index_sidecar.archive.errors import ModelMismatch
 from index_sidecar.settings import Settings
 
 from ..support.fake_torchserve import FINGERPRINT, PNG, FakeTorchServe

@@ -19,14 +19,8 @@ import numpy as np
 import pytest
 from aiohttp import web
 
-from index_sidecar.archive.content import (
-    CONTENT_TYPES,
-    InvalidInput,
-    ModelMismatch,
-    StorageUnavailable,
-    StoreError,
-    digest,
-)
+from index_sidecar.archive.content import CONTENT_TYPES, digest
+from index_sidecar.archive.errors import InvalidInput, ModelMismatch, StorageUnavailable, StoreError
 from index_sidecar.qdrant.collection import Nodes, QdrantCollection
 from index_sidecar.qdrant.store import QdrantStore, point_id
 

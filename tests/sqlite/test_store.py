@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from index_sidecar.archive.content import ModelMismatch, StorageUnavailable, StoreError, digest
+from index_sidecar.archive.content import digest
+from index_sidecar.archive.errors import ModelMismatch, StorageUnavailable, StoreError
 from index_sidecar.sqlite.store import HEADS, Store
 
 from ..support.contents import content_of, plain
