@@ -118,7 +118,7 @@ async def _predicts(settings: Settings) -> bool:
         return False
     embedder = TorchServeEmbedder(settings.torchserve_url, settings.torchserve_key_file, 10, 1)
     try:
-        await embedder.embed(b"is anybody there?", "text", "start")
+        await embedder.embed(b"is anybody there?", "text")
     except Unavailable:
         return False
     finally:

@@ -17,7 +17,9 @@ from .archive.service import ContentService
 from .embedding.previews import Previews
 from .embedding.torchserve import TorchServeEmbedder
 from .http.body import Bodies
-from .http.routes import BODIES, EMBEDDER, SERVICE, SETTINGS, add_routes
+from .http.handlers import BODIES, EMBEDDER, SERVICE, SETTINGS
+from .http.middlewares import answer_errors, log_access, name_request
+from .http.routes import add_routes
 from .qdrant.collection import Nodes, QdrantCollection
 from .qdrant.index import QdrantIndex
 from .qdrant.store import QdrantStore
@@ -34,7 +36,9 @@ _WARM_UP_AFTER_S = 5.0
 
 def create_app(settings: Settings) -> web.Application:
     """The sidecar as an aiohttp application. Its start raises StoreError or ModelMismatch when it must not run."""
-    app = web.Application()
+    # From the outside in. The request's name comes first, for all that is logged within bears it; the access log sees
+    # the status that goes out, so errors become answers within it.
+    app = web.Application(middlewares=[name_request, log_access, answer_errors])
     app[SETTINGS] = settings
     app[BODIES] = Bodies(settings.max_inflight_bytes, settings.body_timeout_s)
     add_routes(app)
@@ -68,7 +72,7 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
             on_cluster = QdrantIndex(collection, settings.qdrant_hnsw_ef)
             service = ContentService(QdrantStore(collection), embedder, on_cluster, previews, queries)
             first_check = await _check_model(service)
-            service.ready = True
+            service.set_ready()
         app[SERVICE] = service
         tasks.append(asyncio.create_task(_warm_up()))
         if not first_check:
@@ -147,6 +151,6 @@ async def _load(service: ContentService, index: FaissIndex, store: Store) -> Non
     except Exception:
         logger.exception("the index cannot be filled from the store")
         raise
-    service.ready = True
+    service.set_ready()
     counts = await service.counts()
     logger.info("index ready: %d contents in %.1f s", sum(counts.values()), time.monotonic() - started)

@@ -6,7 +6,9 @@ import json
 import logging
 import time
 
-_FIELDS = ("method", "path", "status", "ms", "request_id")
+from .archive.request_id import request_id
+
+_FIELDS = ("method", "route", "status", "ms", "request_id")
 
 
 class _Json(logging.Formatter):
@@ -25,7 +27,7 @@ class _Json(logging.Formatter):
 
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        # A path may hold whatever a caller wrote: quoted, it cannot end a line and begin another.
+        # A request's method is what its caller wrote: quoted, it cannot end a line and begin another.
         extra = "".join(f" {name}={json.dumps(value)}" for name, value in _fields(record).items())
         return super().format(record) + extra
 
@@ -34,9 +36,18 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
     return {name: getattr(record, name) for name in _FIELDS if hasattr(record, name)}
 
 
+def name_request(record: logging.LogRecord) -> bool:
+    """A logging filter that lets all pass, and writes the request's id on what is logged while one is served."""
+    current = request_id.get()
+    if current is not None:
+        record.request_id = current
+    return True
+
+
 def set_up(log_format: str) -> None:
     """Send all logs to standard error in the given format."""
     handler = logging.StreamHandler()
+    handler.addFilter(name_request)  # at the handler, which all loggers share; it runs where the line is written
     handler.setFormatter(_Json() if log_format == "json" else _Text("%(asctime)s %(levelname)-7s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     # It tells over several lines which of its builds do not fit this machine, and always finds one that does.

@@ -11,10 +11,10 @@ from .content import Content, ContentType, Embedding, Heads, Hit, IndexState, Pa
 class Embedder(Protocol):
     """Bytes of a content -> its vector."""
 
-    answers: bool
-    """Whether the last call got an answer of the model."""
+    def answers(self) -> bool:
+        """Whether the last call got an answer of the model."""
 
-    async def embed(self, data: bytes, content_type: ContentType, request_id: str) -> Embedding:
+    async def embed(self, data: bytes, content_type: ContentType) -> Embedding:
         """The unit vector of one text (UTF-8) or image file.
 
         Raises InvalidInput (or a kind of it) when the content cannot be embedded, Unavailable when nothing can.

@@ -62,12 +62,12 @@ class ContentService:
         self._calibrator = Calibrator(store.sample)
         self._recommender = Recommender(store, index, self._calibration)
         self._turns = Turns()
-        self.ready = False
-        self.served: str | None = None  # the model TorchServe had when it was last asked
+        self._ready = False
+        self._served: str | None = None
 
     async def check_model(self) -> str:
         """The served model's fingerprint. Raises ModelMismatch when the stored vectors are of another one."""
-        embedding = await self._embed(b"ready?", "text", "check-model")
+        embedding = await self._embed(b"ready?", "text")
         return embedding.fingerprint
 
     async def add_content(
@@ -76,7 +76,6 @@ class ContentService:
         content_id: str,
         content_type: ContentType,
         user: str | None,
-        request_id: str,
         near: float | None = None,
     ) -> Added:
         """Encode a text or an image and store it under its id: durable and searchable when this returns.
@@ -96,7 +95,7 @@ class ContentService:
                 if same_bytes:
                     embedding = same_bytes[0].embedding
                 else:
-                    embedding = await self._embed(data, content_type, request_id)
+                    embedding = await self._embed(data, content_type)
                 content = Content(content_id, content_type, user, sha256, time.time(), embedding)
                 await self._store.put(content, await self._previews.make(data, content_type))
                 await self._index.upsert([content])
@@ -112,14 +111,14 @@ class ContentService:
         )
         return [hit for hit in hits if hit.score >= near and hit.id not in known][:_NEAR_DUPLICATES_NAMED]
 
-    async def retrieve(self, data: bytes, content_type: ContentType, search: Search, request_id: str) -> Retrieved:
+    async def retrieve(self, data: bytes, content_type: ContentType, search: Search) -> Retrieved:
         """The contents most similar to a text or an image.
 
         One ranking of the k best of both types for `any` or of one type; for `each`, the k best texts, then the k
         best images.
         """
         self.check_ready()
-        query = await self._embed_query(data, content_type, request_id)
+        query = await self._embed_query(data, content_type)
         return Retrieved(await self._search(query.vector, content_type, search), query.truncated)
 
     async def similar(self, content_id: str, search: Search) -> list[Hit]:
@@ -214,30 +213,42 @@ class ContentService:
         """How the contents of each type are searched at the moment."""
         return {content_type: await self._index.state(content_type) for content_type in CONTENT_TYPES}
 
-    async def fingerprint(self) -> str | None:
-        """The model of the stored vectors; None as long as nothing is stored."""
-        return await self._store.fingerprint()
+    async def model(self) -> str | None:
+        """The fingerprint of the model of the stored vectors or, as long as nothing is stored, of the served one."""
+        return await self._store.fingerprint() or self._served
+
+    def served_model(self) -> str | None:
+        """The fingerprint TorchServe had when it was last asked; None before."""
+        return self._served
 
     async def check_storage(self) -> None:
         """Raises StorageUnavailable unless stored contents can be read now."""
         await self._store.check()
 
-    async def _embed_query(self, data: bytes, content_type: ContentType, request_id: str) -> Embedding:
+    async def _embed_query(self, data: bytes, content_type: ContentType) -> Embedding:
         """As `_embed`, but the same query twice asks the model once."""
         sha256 = digest(data)
-        query = self._queries.get(await self.fingerprint() or self.served, content_type, sha256)
+        query = self._queries.get(await self.model(), content_type, sha256)
         if query is None:
-            query = await self._embed(data, content_type, request_id)
+            query = await self._embed(data, content_type)
             self._queries.put(content_type, sha256, query)
         return query
 
-    async def _embed(self, data: bytes, content_type: ContentType, request_id: str) -> Embedding:
-        embedding = await self._embedder.embed(data, content_type, request_id)
-        self.served = embedding.fingerprint
+    async def _embed(self, data: bytes, content_type: ContentType) -> Embedding:
+        embedding = await self._embedder.embed(data, content_type)
+        self._served = embedding.fingerprint
         await self._store.check_model(embedding.fingerprint)
         return embedding
 
+    def set_ready(self) -> None:
+        """From now on every call is served: the index holds everything the store holds."""
+        self._ready = True
+
+    def is_ready(self) -> bool:
+        """Whether the index holds everything the store holds."""
+        return self._ready
+
     def check_ready(self) -> None:
         """Raises NotReady until the index holds everything the store holds."""
-        if not self.ready:
+        if not self._ready:
             raise NotReady("the index is being built from the store; try again when /ready answers 200")

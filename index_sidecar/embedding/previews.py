@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import io
 import logging
 from concurrent.futures import ThreadPoolExecutor
@@ -40,7 +41,8 @@ class Previews:
         if not self._enabled:
             return None
         work = preview_of_text if content_type == "text" else preview_of_image
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work, data)
+        context = contextvars.copy_context()  # so that what the thread logs names the request
+        return await asyncio.get_running_loop().run_in_executor(self._threads, context.run, work, data)
 
 
 def preview_of_text(data: bytes) -> bytes:

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..archive.content import DIMENSION, ContentType, Embedding
 from ..archive.errors import EmbedderUnavailable, InvalidInput, Overloaded, TooLarge, Unsupported
+from ..archive.request_id import request_id
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ class TorchServeEmbedder:
         self._url = f"{url.rstrip('/')}/predictions/clip"
         self._key_file = key_file
         self._token: str | None = None
-        self.answers = False  # whether the last call got an answer of the model
+        self._answers = False
         self._timeout_s = timeout_s
         self._session = aiohttp.ClientSession(
             # Requests beyond the pool wait here for their turn, within their timeout, instead of filling
@@ -46,32 +47,36 @@ class TorchServeEmbedder:
         """Close the connections."""
         await self._session.close()
 
-    async def embed(self, data: bytes, content_type: ContentType, request_id: str) -> Embedding:
+    def answers(self) -> bool:
+        """Whether the last call got an answer of the model."""
+        return self._answers
+
+    async def embed(self, data: bytes, content_type: ContentType) -> Embedding:
         """The unit vector of one text (UTF-8) or image file. Raises InvalidInput, Overloaded, EmbedderUnavailable."""
         try:
             async with asyncio.timeout(self._timeout_s):
-                embedding = await self._request_again(data, content_type, request_id)
+                embedding = await self._request_again(data, content_type)
         except (InvalidInput, Overloaded):
-            self.answers = True
+            self._answers = True
             raise
         except (aiohttp.ClientError, TimeoutError) as error:
-            if self.answers:
+            if self._answers:
                 logger.warning("TorchServe does not answer any more: %s", error or type(error).__name__)
-            self.answers = False
+            self._answers = False
             raise EmbedderUnavailable(_UNAVAILABLE) from error
         except EmbedderUnavailable:
-            self.answers = False
+            self._answers = False
             raise
-        self.answers = True
+        self._answers = True
         return embedding
 
-    async def _request_again(self, data: bytes, content_type: ContentType, request_id: str) -> Embedding:
+    async def _request_again(self, data: bytes, content_type: ContentType) -> Embedding:
         for _ in range(_TRIES):
             with contextlib.suppress(_TryAgain):
-                return await self._request(data, content_type, request_id)
+                return await self._request(data, content_type)
         raise EmbedderUnavailable(_UNAVAILABLE)
 
-    async def _request(self, data: bytes, content_type: ContentType, request_id: str) -> Embedding:
+    async def _request(self, data: bytes, content_type: ContentType) -> Embedding:
         if self._token is None:
             self._token = self._read_token()
         token = self._token
@@ -79,8 +84,9 @@ class TorchServeEmbedder:
             "authorization": f"Bearer {token}",
             "content-type": "application/octet-stream",
             "x-clip-type": content_type,  # TorchServe does not pass the query string of /predictions on
-            "x-request-id": request_id,
         }
+        if (current := request_id.get()) is not None:
+            headers["x-request-id"] = current
         try:
             async with self._session.post(
                 self._url, params={"type": content_type}, data=io.BytesIO(data), headers=headers

@@ -12,6 +12,7 @@ from ..archive.content import CONTENT_TYPES, Content, ContentType, Hit, Page, Ta
 from ..archive.errors import ContentError, InvalidInput, NotFound, TooLarge, Unavailable, Unsupported
 from ..archive.grouping import Recommendation
 from ..archive.recommender import Recommended
+from ..archive.request_id import request_id
 from ..archive.service import Added
 
 # The nearest class of an error's ancestry decides.
@@ -22,23 +23,38 @@ _STATUSES: dict[type[ContentError], int] = {
     NotFound: 404,
     Unavailable: 503,
 }
+_CODES = {404: "not_found", 405: "method_not_allowed"}
 _MEDIA_TYPES = {"text": "text/plain; charset=utf-8", "image": "image/webp"}
 
 
-def content_error(request_id: str, failure: ContentError) -> web.Response:
+def content_error(failure: ContentError) -> web.Response:
     """The answer to a request that ends without its result."""
     status = next(_STATUSES[kind] for kind in type(failure).__mro__ if kind in _STATUSES)
     if failure.code == "body_timeout":
         status = 408
-    response = error(request_id, status, failure.code, str(failure))
+    response = error(status, failure.code, str(failure))
     if isinstance(failure, Unavailable):
         response.headers["Retry-After"] = str(failure.retry_after_s)
     return response
 
 
-def error(request_id: str, status: int, code: str, message: str) -> web.Response:
+def http_error(failure: web.HTTPException, asked: str) -> web.Response:
+    """The answer where `asked`, a method and a path, is no call of ours."""
+    response = error(failure.status, _CODES.get(failure.status, "http_error"), f"{failure.reason}: {asked}")
+    if "Allow" in failure.headers:
+        response.headers["Allow"] = failure.headers["Allow"]
+    return response
+
+
+def internal_error() -> web.Response:
+    """The answer to what nobody foresaw: it says nothing of us."""
+    return error(500, "internal", "an unexpected error, which the log describes")
+
+
+def error(status: int, code: str, message: str) -> web.Response:
     """The one shape all errors have."""
-    return web.json_response({"error": {"code": code, "message": message, "request_id": request_id}}, status=status)
+    body = {"error": {"code": code, "message": message, "request_id": request_id.get()}}
+    return web.json_response(body, status=status)
 
 
 def added(result: Added, named_near: bool, started: float) -> web.Response:

@@ -1,85 +1,179 @@
-"""The query string of a request -> values that are in order, or InvalidInput that says what would be."""
+"""The one table of parameters: what each is called, what it may be, what it is when not said, and what it means."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Protocol, TypeVar
 
-from aiohttp import web
-
-from ..archive.content import RANKS, ContentType, Rank, Target, check_id, check_k, check_target, check_type
+from ..archive.content import (
+    CONTENT_TYPES,
+    MAX_ID_LENGTH,
+    MAX_K,
+    RANKS,
+    TARGETS,
+    ContentType,
+    Rank,
+    Target,
+    check_id,
+)
 from ..archive.errors import InvalidInput
-from ..archive.search import Search
 
 MOST_RECOMMENDED = 100
 MOST_A_PAGE = 1000
-_NUMBER = re.compile(r"-?(\d{1,3}(\.\d{0,17})?|\.\d{1,17})", re.ASCII)
-_SEED = re.compile(r"\d{1,9}", re.ASCII)
+_WHOLE = re.compile(r"\d{1,9}", re.ASCII)
+_DECIMAL = re.compile(r"-?(\d{1,3}(\.\d{0,17})?|\.\d{1,17})", re.ASCII)
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
-def user(request: web.Request) -> str | None:
-    """The user, where one is given."""
-    return check_id(request.query["user"], "user") if "user" in request.query else None
+class Kind(Protocol[T_co]):
+    """What values a parameter may have."""
+
+    def read(self, name: str, value: str) -> T_co:
+        """The value in its own type. Raises InvalidInput, which says what `name` must be."""
+
+    def schema(self) -> dict[str, Any]:
+        """The same for machines, in JSON Schema."""
 
 
-def optional_type(request: web.Request) -> ContentType | None:
-    """The type, where one is given."""
-    return check_type(request.query["type"]) if "type" in request.query else None
+@dataclass(frozen=True)
+class Whole:
+    """A whole number within bounds."""
+
+    minimum: int
+    maximum: int
+
+    def read(self, name: str, value: str) -> int:
+        """Digits only."""
+        if not (_WHOLE.fullmatch(value) and self.minimum <= int(value) <= self.maximum):
+            raise _wrong(name, f"must be a whole number from {self.minimum} to {self.maximum}")
+        return int(value)
+
+    def schema(self) -> dict[str, Any]:
+        """As Kind says."""
+        return {"type": "integer", "minimum": self.minimum, "maximum": self.maximum}
 
 
-def search(request: web.Request, target: Target | None = None) -> Search:
-    """What a search looks for, through `target` where the call leaves no choice."""
-    return Search(
-        check_k(request.query.get("k")),
-        target or check_target(request.query.get("target")),
-        user(request),
-        number(request, "min_score", -1, 1),
-        number(request, "min_relevance", 0, 1),
-        _rank(request.query.get("rank", "score")),
-    )
+@dataclass(frozen=True)
+class Decimal:
+    """A number within bounds, in decimal notation with a point."""
+
+    minimum: int
+    maximum: int
+
+    def read(self, name: str, value: str) -> float:
+        """At most 17 digits after the point; no exponent, no sign but a minus."""
+        if not (_DECIMAL.fullmatch(value) and self.minimum <= float(value) <= self.maximum):
+            raise _wrong(name, f"must be a number from {self.minimum} to {self.maximum}")
+        return float(value)
+
+    def schema(self) -> dict[str, Any]:
+        """As Kind says."""
+        return {"type": "number", "minimum": self.minimum, "maximum": self.maximum}
 
 
-def number(request: web.Request, name: str, low: float, high: float) -> float | None:
-    """A decimal number, where one is given."""
-    value = request.query.get(name)
-    if value is None:
-        return None
-    if not (_NUMBER.fullmatch(value) and low <= float(value) <= high):
-        raise InvalidInput(f"{name} must be a number from {low} to {high}", f"invalid_{name}")
-    return float(value)
+@dataclass(frozen=True)
+class Choice(Generic[T]):
+    """One of some words; `empty` is what an empty value stands for, where it stands for something."""
+
+    choices: tuple[T, ...]
+    empty: T | None = None
+
+    def read(self, name: str, value: str) -> T:
+        """The word, spelt exactly so."""
+        for choice in self.choices:
+            if value == choice:
+                return choice
+        if self.empty is None or value:
+            raise _wrong(name, f"must be one of {', '.join(str(choice) for choice in self.choices)}")
+        return self.empty
+
+    def schema(self) -> dict[str, Any]:
+        """As Kind says."""
+        return {"type": "string", "enum": list(self.choices)}
 
 
-def recommendation(request: web.Request, target: Target | None = None) -> Search:
-    """What a recommend looks for, at most 100 contents."""
-    wanted = search(request, target)
-    if wanted.k > MOST_RECOMMENDED:
-        raise InvalidInput(f"k must be a whole number from 1 to {MOST_RECOMMENDED}", "invalid_k")
-    return wanted
+@dataclass(frozen=True)
+class Name:
+    """An id or a user, as the archive's rule has it."""
+
+    def read(self, name: str, value: str) -> str:
+        """The name as it is."""
+        return check_id(value, name)
+
+    def schema(self) -> dict[str, Any]:
+        """As Kind says; which characters are refused, no schema can say for all its readers."""
+        return {"type": "string", "minLength": 1, "maxLength": MAX_ID_LENGTH}
 
 
-def diversity(request: web.Request) -> float:
-    """How much novelty counts against relevance, 0.3 when not said."""
-    value = number(request, "diversity", 0, 1)
-    return 0.3 if value is None else value
+@dataclass(frozen=True)
+class Cursor:
+    """What an answer gave to ask on with; whoever made it checks it."""
+
+    def read(self, name: str, value: str) -> str:
+        """The cursor as it is."""
+        return value
+
+    def schema(self) -> dict[str, Any]:
+        """As Kind says."""
+        return {"type": "string"}
 
 
-def seed(request: web.Request) -> int:
-    """The random seed, 0 when not said."""
-    value = request.query.get("seed", "0")
-    if not _SEED.fullmatch(value):
-        raise InvalidInput("seed must be a whole number from 0 to 999999999", "invalid_seed")
-    return int(value)
+@dataclass(frozen=True)
+class Parameter(Generic[T]):
+    """One parameter of a call, in its query string or, where the path names it, in its path."""
+
+    name: str
+    help: str
+    kind: Kind[T]
+    default: T | None = None
+    required: bool = False
+
+    def read(self, value: str) -> T:
+        """The value in its own type. Raises InvalidInput with the code invalid_NAME."""
+        return self.kind.read(self.name, value)
+
+    def schema(self) -> Mapping[str, Any]:
+        """What it may be and what it is when not said, in JSON Schema."""
+        return self.kind.schema() | ({} if self.default is None else {"default": self.default})
+
+    def missing(self) -> InvalidInput:
+        """The error where it has to be there and is not."""
+        return _wrong(self.name, f"is missing: {self.help}")
 
 
-def limit(request: web.Request) -> int:
-    """How many contents a page has, 100 when not said."""
-    value = request.query.get("limit", "100")
-    if not (re.fullmatch(r"\d{1,4}", value, re.ASCII) and 1 <= int(value) <= MOST_A_PAGE):
-        raise InvalidInput(f"limit must be a whole number from 1 to {MOST_A_PAGE}", "invalid_limit")
-    return int(value)
+def _wrong(name: str, what: str) -> InvalidInput:
+    return InvalidInput(f"{name} {what}", f"invalid_{name}")
 
 
-def _rank(value: str) -> Rank:
-    for rank in RANKS:
-        if value == rank:
-            return rank
-    raise InvalidInput(f"rank must be one of {', '.join(RANKS)}", "invalid_rank")
+_TYPES: Choice[ContentType] = Choice(CONTENT_TYPES)
+_TARGETS: Choice[Target] = Choice(TARGETS, empty="any")
+_RANKS: Choice[Rank] = Choice(RANKS)
+
+ID = Parameter("id", "the caller's own name of the content", Name(), required=True)
+TYPE = Parameter("type", "what the body is", _TYPES, required=True)
+OWNER = Parameter("user", "who added the content", Name())
+NEAR = Parameter("near", "the cosine from which others of the type are named as near duplicates", Decimal(0, 1))
+
+K = Parameter("k", "how many contents to answer with", Whole(1, MAX_K), 10)
+TARGET = Parameter("target", "which types to answer with, in one list or (each) in one a type", _TARGETS, "any")
+ASKER = Parameter("user", "whose own contents are left out", Name())
+MIN_SCORE = Parameter("min_score", "the lowest score to answer with", Decimal(-1, 1))
+MIN_RELEVANCE = Parameter("min_relevance", "the lowest relevance to answer with", Decimal(0, 1))
+RANK = Parameter("rank", "what the best are the best by", _RANKS, "score")
+
+READER = Parameter("user", "whose contents the recommendations follow from", Name(), required=True)
+K_RECOMMENDED = replace(K, kind=Whole(1, MOST_RECOMMENDED))
+DIVERSITY = Parameter("diversity", "how much novelty counts against relevance", Decimal(0, 1), 0.3)
+SEED = Parameter("seed", "the same seed gives the same answer", Whole(0, 999_999_999), 0)
+
+OF_USER = Parameter("user", "only what this user added", Name())
+OF_TYPE = Parameter("type", "only contents of this type", _TYPES)
+LIMIT = Parameter("limit", "how many contents a page has", Whole(1, MOST_A_PAGE), 100)
+AFTER = Parameter("after", "the `next` of the page before", Cursor())
+ONE_ID = replace(ID, help="only the content with this id, as its own path answers", required=False)
+
+ERASED_USER = Parameter("user", "whose contents are erased", Name(), required=True)

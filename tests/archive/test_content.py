@@ -1,4 +1,4 @@
-"""What callers may say: ids, users, types, targets, k."""
+"""What ids may be, what comes first in a ranking."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ import hashlib
 
 import pytest
 
-from index_sidecar.archive.content import Hit, check_id, check_k, check_target, check_type, digest, ranked
+from index_sidecar.archive.content import Hit, check_id, digest, ranked
 from index_sidecar.archive.errors import ContentError, InvalidInput
 
+FILE_NAMES = ["9.41.00\u202fPM.png", "写真\u30001.jpg", "cafe\u0301", "\U0001f469\u200d\U0001f467", "x "]
+CONTROLS = ["a\nb", "a\x00", "\x7f", "tab\t", "\x85", "\u2028", "\u2029", "\u202e", "\u2066", "\ud800"]
 
-@pytest.mark.parametrize("value", ["a", "a" * 256, "漢" * 256, "a b", "a/b", "a?b#c%20", "🙂", "...", "-", "0"])
+
+@pytest.mark.parametrize(
+    "value", [*FILE_NAMES, "a", "a" * 256, "漢" * 256, "a b", "a/b", "a?b#c%20", "🙂", "...", "-", "0"]
+)
 def test_an_id_is_taken_as_it_is(value: str) -> None:
     assert check_id(value) == value
 
 
-@pytest.mark.parametrize(
-    "value",
-    [None, "", "a" * 257, "a\nb", "a\x00", "\x7f", "tab\t", "\u2028", "\u202e", "\ud800", "\u3000", "\x85", ".", ".."],
-)
-def test_an_id_that_no_url_or_log_line_can_carry_is_refused(value: str | None) -> None:
+@pytest.mark.parametrize("value", [*CONTROLS, "", "a" * 257, ".", ".."])
+def test_an_id_that_no_url_or_log_line_can_carry_is_refused(value: str) -> None:
     with pytest.raises(InvalidInput, match=r"^id ") as caught:
         check_id(value)
     assert caught.value.code == "invalid_id"
@@ -29,32 +31,6 @@ def test_a_user_is_checked_like_an_id_but_named_in_the_error() -> None:
     with pytest.raises(InvalidInput, match=r"^user ") as caught:
         check_id("", "user")
     assert caught.value.code == "invalid_user"
-
-
-@pytest.mark.parametrize(("value", "k"), [(None, 10), ("1", 1), ("007", 7), ("1000", 1000)])
-def test_k(value: str | None, k: int) -> None:
-    assert check_k(value) == k
-
-
-@pytest.mark.parametrize("value", ["0", "1001", "-1", "abc", "", "1.0", "٣", "²", "1_0", " 1", "9" * 5000])
-def test_k_out_of_bounds(value: str) -> None:
-    with pytest.raises(InvalidInput) as caught:
-        check_k(value)
-    assert (caught.value.code, str(caught.value)) == ("invalid_k", "k must be a whole number from 1 to 1000")
-
-
-def test_types_and_targets() -> None:
-    assert [check_type(each) for each in ("text", "image")] == ["text", "image"]
-    assert [check_target(each) for each in (None, "", "any", "text", "image", "each")] == [
-        *("any", "any", "any", "text", "image", "each")
-    ]
-    for wrong in (None, "", "Text", "video"):
-        with pytest.raises(InvalidInput) as caught:
-            check_type(wrong)
-        assert caught.value.code == "invalid_type"
-    with pytest.raises(InvalidInput) as caught:
-        check_target("all")
-    assert caught.value.code == "invalid_target"
 
 
 def test_the_best_come_first_and_equal_scores_in_the_order_of_their_ids() -> None:

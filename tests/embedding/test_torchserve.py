@@ -17,6 +17,7 @@ from index_sidecar.archive.errors import (
     TooLarge,
     Unsupported,
 )
+from index_sidecar.archive.request_id import request_id
 from index_sidecar.embedding.torchserve import TorchServeEmbedder
 
 from ..support.fake_torchserve import FINGERPRINT, PNG, SECRET, Failure, FakeTorchServe, Request, vector_of
@@ -46,11 +47,12 @@ def embedder(runner: asyncio.Runner, fake: FakeTorchServe) -> Iterator[TorchServ
 async def test_a_content_becomes_its_vector(
     embedder: TorchServeEmbedder, fake: FakeTorchServe, data: bytes, content_type: ContentType, truncated: bool
 ) -> None:
-    embedding = await embedder.embed(data, content_type, "request-1")
+    request_id.set("request-1")
+    embedding = await embedder.embed(data, content_type)
     assert embedding.vector.tobytes() == vector_of(data, content_type).tobytes()
     assert (embedding.fingerprint, embedding.truncated) == (FINGERPRINT, truncated)
     assert fake.requests == [Request(content_type, data, "request-1")]
-    assert embedder.answers is True
+    assert embedder.answers() is True
 
 
 @pytest.mark.parametrize(
@@ -68,10 +70,10 @@ async def test_a_refusal_of_the_handler_reaches_the_caller_as_it_is(
     embedder: TorchServeEmbedder, data: bytes, content_type: ContentType, kind: type[ContentError], code: str
 ) -> None:
     with pytest.raises(ContentError) as caught:
-        await embedder.embed(data, content_type, "r")
+        await embedder.embed(data, content_type)
     assert (type(caught.value), caught.value.code) == (kind, code)
     assert str(caught.value).startswith(("the ", "not an image"))
-    assert embedder.answers is True
+    assert embedder.answers() is True
 
 
 @pytest.mark.parametrize(
@@ -94,18 +96,18 @@ async def test_a_failure_is_told_in_our_own_words_and_ends_with_its_cause(
 ) -> None:
     fake.failure = failure
     with pytest.raises(ContentError) as caught:
-        await embedder.embed(b"text", "text", "r")
+        await embedder.embed(b"text", "text")
     assert type(caught.value) is kind
     assert SECRET not in str(caught.value)
-    assert embedder.answers is answers
+    assert embedder.answers() is answers
     fake.failure = None
-    assert (await embedder.embed(b"text", "text", "r")).fingerprint == FINGERPRINT
+    assert (await embedder.embed(b"text", "text")).fingerprint == FINGERPRINT
 
 
 async def test_a_content_too_large_for_torchserve(embedder: TorchServeEmbedder, fake: FakeTorchServe) -> None:
     fake.max_request_bytes = 10
     with pytest.raises(TooLarge) as caught:
-        await embedder.embed(b"x" * 11, "text", "r")
+        await embedder.embed(b"x" * 11, "text")
     assert SECRET not in str(caught.value)
 
 
@@ -114,7 +116,7 @@ async def test_what_torchserve_says_goes_to_the_log(
 ) -> None:
     fake.failure = "internal_500"
     with pytest.raises(EmbedderUnavailable):
-        await embedder.embed(b"text", "text", "r")
+        await embedder.embed(b"text", "text")
     assert SECRET in caplog.text
     assert fake.token not in caplog.text
 
@@ -126,31 +128,31 @@ async def test_no_call_takes_longer_than_the_timeout(
     fake.failure, fake.delay_s = failure, delay_s
     started = time.monotonic()
     with pytest.raises(EmbedderUnavailable):
-        await embedder.embed(b"text", "text", "r")
+        await embedder.embed(b"text", "text")
     assert time.monotonic() - started < TIMEOUT_S + 0.3
 
 
 async def test_nobody_listens_and_then_a_new_torchserve_with_a_new_token(
     embedder: TorchServeEmbedder, fake: FakeTorchServe, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await embedder.embed(b"before", "text", "r")
+    await embedder.embed(b"before", "text")
     old = fake.token
     await fake.stop()
     for _ in range(3):
         with pytest.raises(EmbedderUnavailable):
-            await embedder.embed(b"meanwhile", "text", "r")
-    assert not embedder.answers
+            await embedder.embed(b"meanwhile", "text")
+    assert not embedder.answers()
     await fake.start()
     assert fake.token != old
-    assert (await embedder.embed(b"after", "text", "r")).fingerprint == FINGERPRINT
+    assert (await embedder.embed(b"after", "text")).fingerprint == FINGERPRINT
     assert [record.message.split(":")[0] for record in caplog.records] == ["TorchServe does not answer any more"]
 
 
 async def test_a_restart_between_two_calls_is_not_noticed(embedder: TorchServeEmbedder, fake: FakeTorchServe) -> None:
-    await asyncio.gather(*(embedder.embed(b"%d" % i, "text", "r") for i in range(8)))
+    await asyncio.gather(*(embedder.embed(b"%d" % i, "text") for i in range(8)))
     await fake.stop()
     await fake.start()
-    await asyncio.gather(*(embedder.embed(b"%d" % i, "text", "r") for i in range(8)))
+    await asyncio.gather(*(embedder.embed(b"%d" % i, "text") for i in range(8)))
     assert len(fake.requests) == 16
 
 
@@ -158,14 +160,14 @@ async def test_the_key_file_may_come_late(embedder: TorchServeEmbedder, fake: Fa
     keys = fake.key_file.read_bytes()
     fake.key_file.unlink()
     with pytest.raises(EmbedderUnavailable):
-        await embedder.embed(b"text", "text", "r")
+        await embedder.embed(b"text", "text")
     for half_written in (b"", b"{", b"null", b"[]", b"{}", b'{"inference": "x"}', b"\xff"):
         fake.key_file.write_bytes(half_written)
         with pytest.raises(EmbedderUnavailable):
-            await embedder.embed(b"text", "text", "r")
+            await embedder.embed(b"text", "text")
     assert fake.requests == []
     fake.key_file.write_bytes(keys)
-    assert (await embedder.embed(b"text", "text", "r")).fingerprint == FINGERPRINT
+    assert (await embedder.embed(b"text", "text")).fingerprint == FINGERPRINT
 
 
 async def test_the_key_file_of_another_torchserve_is_named_in_the_log_but_not_what_is_in_it(
@@ -173,7 +175,7 @@ async def test_the_key_file_of_another_torchserve_is_named_in_the_log_but_not_wh
 ) -> None:
     fake.key_file.write_text('{"inference": {"key": "another-token"}}')
     with pytest.raises(EmbedderUnavailable) as caught:
-        await embedder.embed(b"text", "text", "r")
+        await embedder.embed(b"text", "text")
     assert "oken" not in str(caught.value)
     assert str(fake.key_file) in caplog.text
     assert "another-token" not in caplog.text
@@ -181,5 +183,5 @@ async def test_the_key_file_of_another_torchserve_is_named_in_the_log_but_not_wh
 
 async def test_what_exceeds_the_connections_waits_here(embedder: TorchServeEmbedder, fake: FakeTorchServe) -> None:
     fake.delay_s = 0.02
-    await asyncio.gather(*(embedder.embed(b"%d" % i, "text", "r") for i in range(40)))
+    await asyncio.gather(*(embedder.embed(b"%d" % i, "text") for i in range(40)))
     assert fake.most_at_once == 8

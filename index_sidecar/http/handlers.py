@@ -1,0 +1,192 @@
+"""A call's parameters -> what the service is asked -> its answer. routes.py has the paths, answers.py the JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import asdict
+from typing import Any
+
+from aiohttp import web
+
+from .. import __version__
+from ..archive.content import CONTENT_TYPES, ContentType, Target
+from ..archive.errors import InvalidInput, StorageUnavailable
+from ..archive.ports import Embedder
+from ..archive.search import Search
+from ..archive.service import ContentService
+from ..settings import Settings
+from . import answers
+from .body import Bodies
+from .parameters import (
+    AFTER,
+    ASKER,
+    DIVERSITY,
+    ERASED_USER,
+    ID,
+    K_RECOMMENDED,
+    LIMIT,
+    MIN_RELEVANCE,
+    MIN_SCORE,
+    NEAR,
+    OF_TYPE,
+    OF_USER,
+    ONE_ID,
+    OWNER,
+    RANK,
+    READER,
+    SEED,
+    TARGET,
+    TYPE,
+    K,
+)
+from .query import Query
+
+SERVICE = web.AppKey("service", ContentService)
+EMBEDDER = web.AppKey("embedder", Embedder)
+SETTINGS = web.AppKey("settings", Settings)
+BODIES = web.AppKey("bodies", Bodies)
+
+_HEALTH_S = 2.0  # whoever asks for our health must not wait for the storage's
+
+
+async def add_content(request: web.Request, query: Query) -> web.Response:
+    """Store the body under an id; 201 when it is new there."""
+    started = time.perf_counter()
+    content_id, content_type, user, near = query[ID], query[TYPE], query.get(OWNER), query.get(NEAR)
+    async with _content(request, content_type) as data:
+        added = await request.app[SERVICE].add_content(data, content_id, content_type, user, near)
+    return answers.added(added, near is not None, started)
+
+
+async def retrieve(request: web.Request, query: Query) -> web.Response:
+    """What is most similar to the body."""
+    return await _retrieve(request, query, query[TARGET])
+
+
+async def retrieve_contents(request: web.Request, query: Query) -> web.Response:
+    """The historical call: always k of each type."""
+    return await _retrieve(request, query, "each")
+
+
+async def _retrieve(request: web.Request, query: Query, target: Target) -> web.Response:
+    started = time.perf_counter()
+    content_type, search = query[TYPE], _search(query, target)
+    async with _content(request, content_type) as data:
+        found = await request.app[SERVICE].retrieve(data, content_type, search)
+    return answers.found(found.hits, target, started, truncated=found.truncated)
+
+
+async def recommend(request: web.Request, query: Query) -> web.Response:
+    """What is new to a user and follows from what the user added before. No body."""
+    started = time.perf_counter()
+    user, search = query[READER], Search(query[K_RECOMMENDED], query[TARGET])
+    result = await request.app[SERVICE].recommend(user, search, query[DIVERSITY], query[SEED], CONTENT_TYPES)
+    return answers.recommended(result, search.target, started)
+
+
+async def recommend_contents(request: web.Request, query: Query) -> web.Response:
+    """The historical call: k of each type for each history."""
+    started = time.perf_counter()
+    user, search = query[READER], Search(query[K_RECOMMENDED], "each")
+    service, diversity, seed = request.app[SERVICE], query[DIVERSITY], query[SEED]
+    results = {each: await service.recommend(user, search, diversity, seed, (each,)) for each in CONTENT_TYPES}
+    return answers.recommended_by_history(results, started)
+
+
+async def get_contents(request: web.Request, query: Query) -> web.Response:
+    """What is stored, a page at a time; with an id, that content alone."""
+    if ONE_ID in query:
+        if len(query) > 1:
+            raise InvalidInput("id names one content: no other parameter goes with it", "unknown_parameter")
+        return await get_content(request, query)
+    page = await request.app[SERVICE].page(query.get(OF_USER), query.get(OF_TYPE), query[LIMIT], query.get(AFTER))
+    return answers.page(page)
+
+
+async def get_content(request: web.Request, query: Query) -> web.Response:
+    """What is stored under an id, without its vector."""
+    return web.json_response(answers.content(await request.app[SERVICE].get_content(query[ID])))
+
+
+async def delete_content(request: web.Request, query: Query) -> web.Response:
+    """204 when the content is gone for good."""
+    await request.app[SERVICE].delete_content(query[ID])
+    return web.Response(status=204)
+
+
+async def get_preview(request: web.Request, query: Query) -> web.Response:
+    """A small WebP of an image, the first characters of a text."""
+    content, data = await request.app[SERVICE].preview(query[ID])
+    return answers.preview(request, content, data)
+
+
+async def get_preview_by_parameter(request: web.Request, query: Query) -> web.Response:
+    """The preview of a content; without an id, the content whose id is the last segment of this path."""
+    return await (get_preview(request, query) if ID in query else _get_content_called("preview", request))
+
+
+async def get_similar(request: web.Request, query: Query) -> web.Response:
+    """What is most similar to a stored content, without asking the model."""
+    started = time.perf_counter()
+    search = _search(query, query[TARGET])
+    return answers.found(await request.app[SERVICE].similar(query[ID], search), search.target, started)
+
+
+async def get_similar_by_parameter(request: web.Request, query: Query) -> web.Response:
+    """What is most similar to a content; without an id, the content whose id is the last segment of this path."""
+    return await (get_similar(request, query) if ID in query else _get_content_called("similar", request))
+
+
+async def delete_user(request: web.Request, query: Query) -> web.Response:
+    """How many contents of a user were erased, when they are gone for good."""
+    return web.json_response({"deleted": await request.app[SERVICE].delete_user(query[ERASED_USER])})
+
+
+async def index(request: web.Request, query: Query) -> web.Response:
+    """How the contents of each type are searched at the moment."""
+    states = await request.app[SERVICE].index_states()
+    return web.json_response({name: asdict(state) for name, state in states.items()})
+
+
+async def health(request: web.Request, query: Query) -> web.Response:
+    """The process lives, and how the things around it are."""
+    service = request.app[SERVICE]
+    contents, fingerprint = None, service.served_model()
+    with contextlib.suppress(StorageUnavailable, TimeoutError):
+        async with asyncio.timeout(_HEALTH_S):
+            contents, fingerprint = await service.counts(), await service.model()
+    body = {
+        "status": "ok",
+        "version": __version__,
+        "ready": service.is_ready() and contents is not None,
+        "storage": "unavailable" if contents is None else "available",
+        "embedder": "available" if request.app[EMBEDDER].answers() else "unavailable",
+        "model": fingerprint,
+        "weights": fingerprint.split(":")[1] if fingerprint else None,
+        "contents": contents,
+    }
+    return web.json_response(body)
+
+
+async def ready(request: web.Request, query: Query) -> web.Response:
+    """200 when every call is served, 503 while the index is being built or the storage does not answer."""
+    request.app[SERVICE].check_ready()
+    await request.app[SERVICE].check_storage()
+    return web.json_response({"status": "ready"})
+
+
+async def _get_content_called(content_id: str, request: web.Request) -> web.Response:
+    return await get_content(request, Query({ID.name: content_id}))
+
+
+def _search(query: Query, target: Target) -> Search:
+    min_score, min_relevance = query.get(MIN_SCORE), query.get(MIN_RELEVANCE)
+    return Search(query[K], target, query.get(ASKER), min_score, min_relevance, query[RANK])
+
+
+def _content(request: web.Request, content_type: ContentType) -> Any:
+    settings = request.app[SETTINGS]
+    limit = settings.max_text_bytes if content_type == "text" else settings.max_image_bytes
+    return request.app[BODIES].read(request, limit)

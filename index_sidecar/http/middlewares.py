@@ -1,0 +1,68 @@
+"""What happens around every request. app.py lists these in their order.
+
+aiohttp 3 takes a middleware without its decorator for a factory of the old kind; aiohttp 4 needs it no more.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from ..archive.errors import ContentError
+from ..archive.request_id import request_id
+from . import answers
+
+logger = logging.getLogger(__name__)
+access_logger = logging.getLogger("index_sidecar.access")
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_SAFE_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+@web.middleware
+async def name_request(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give the request its caller's id, or a new one, and say it in the answer."""
+    given = request.headers.get("X-Request-ID", "")
+    # aiohttp serves each request in a task of its own, so that this ends with the request.
+    request_id.set(given if _SAFE_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex)
+    response = await handler(request)
+    response.headers["X-Request-ID"] = request_id.get() or ""
+    return response
+
+
+@web.middleware
+async def log_access(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Write one line about the request: its route, not its path, for ids and users are the archive's business."""
+    started = time.perf_counter()
+    response = await handler(request)
+    resource = request.match_info.route.resource
+    fields = {
+        "method": request.method,
+        "route": "unmatched" if resource is None else resource.canonical,
+        "status": response.status,
+        "ms": round((time.perf_counter() - started) * 1000, 1),
+    }
+    access_logger.info("request", extra=fields)
+    return response
+
+
+@web.middleware
+async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn what a call raises into an answer; what nobody foresaw goes to the log."""
+    try:
+        return await handler(request)
+    except ContentError as error:
+        return answers.content_error(error)
+    except web.HTTPException as error:
+        return answers.http_error(error, f"{request.method} {request.rel_url.raw_path}")
+    except ConnectionResetError:
+        raise  # the caller has left: nobody to answer
+    except Exception:
+        logger.exception("unexpected error")
+        return answers.internal_error()

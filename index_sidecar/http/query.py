@@ -1,0 +1,92 @@
+"""The parameters of a request, from its query string and its path: strict, so that no mistake goes unnoticed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from aiohttp import web
+
+from ..archive.errors import InvalidInput
+from .parameters import Parameter, T
+
+_SHOWN_CHARACTERS = 64
+
+
+class Query:
+    """The values of those parameters that were given, read."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+
+    def __getitem__(self, parameter: Parameter[T]) -> T:
+        """The value, or what it is when not said. Raises InvalidInput where it has to be there and is not."""
+        value = self.get(parameter)
+        if value is None:
+            value = parameter.default
+        if value is None:
+            raise parameter.missing()
+        return value
+
+    def get(self, parameter: Parameter[T]) -> T | None:
+        """The value, where one is given."""
+        value: T | None = self._values.get(parameter.name)
+        return value
+
+    def __contains__(self, parameter: Parameter[Any]) -> bool:
+        return parameter.name in self._values
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+def read_query(request: web.Request, template: str, takes: Sequence[Parameter[Any]], lenient: bool) -> Query:
+    """What a request to a call gives of the parameters it `takes`; `template` is the call's path.
+
+    Raises InvalidInput for a parameter that is unknown, given twice, not UTF-8 or not in order. A `lenient` call
+    passes over unknown ones and takes the first of several.
+    """
+    known = {parameter.name: parameter for parameter in takes}
+    values: dict[str, Any] = {}
+    for name, raw in _path_values(template, request.rel_url.raw_path) + _pairs(request.rel_url.raw_query_string):
+        if name not in known:
+            if not lenient:
+                raise _unknown(name, known)
+        elif name not in values:
+            values[name] = known[name].read(_decoded(name, raw))
+        elif not lenient:
+            raise InvalidInput(f"{name} is given twice", "repeated_parameter")
+    return Query(values)
+
+
+def _pairs(query: str) -> list[tuple[str, bytes]]:
+    """(name, value as bytes) of each parameter in a query string."""
+    pairs = (piece.replace("+", " ").partition("=") for piece in query.split("&") if piece)
+    return [(_bytes(name).decode("utf-8", "replace"), _bytes(value)) for name, _, value in pairs]
+
+
+def _path_values(template: str, path: str) -> list[tuple[str, bytes]]:
+    """(name, value as bytes) of each {name} of a template, from a path that matches it."""
+    places = zip(template.split("/"), path.split("/"), strict=True)
+    return [(place[1:-1], _bytes(value)) for place, value in places if place.startswith("{")]
+
+
+def _bytes(quoted: str) -> bytes:
+    """What percent-encoding stands for. What is no percent-encoding stands for itself."""
+    return unquote_to_bytes(quoted.encode("utf-8", "surrogateescape"))
+
+
+def _decoded(name: str, value: bytes) -> str:
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        # Put in other characters for what cannot be read, and two ids become one.
+        raise InvalidInput(f"{name} must be UTF-8, percent-encoded", f"invalid_{name}") from None
+
+
+def _unknown(name: str, known: Iterable[str]) -> InvalidInput:
+    near = difflib.get_close_matches(name.lower()[:_SHOWN_CHARACTERS], known, 1)
+    hint = f"did you mean {near[0]}?" if near else f"this call takes {', '.join(known) or 'no parameters'}"
+    return InvalidInput(f"there is no parameter {name[:_SHOWN_CHARACTERS]!a} here: {hint}", "unknown_parameter")
