@@ -58,7 +58,7 @@ lock:            ## resolve deploy/requirements/*.in anew into the lock file
 	$(PYTHON) -m venv --clear $(VENV)-lock
 	grep -hvE '^(#|rf-clip)' deploy/requirements/*.in | $(VENV)-lock/bin/python -m pip install --requirement /dev/stdin
 	$(VENV)-lock/bin/python -m pip install --no-deps $$(grep -h '^rf-clip' deploy/requirements/*.in)
-	$(VENV)-lock/bin/python -m pip freeze | sed 's/+cpu$$//' > $(LOCK)
+	$(VENV)-lock/bin/python -m pip freeze --all | sed '/^pip==/d; s/+cpu$$//' > $(LOCK)
 	rm -r $(VENV)-lock
 
 clean:           ## everything that was made here, but not the data
