@@ -18,7 +18,7 @@ import numpy as np
 from bench.clip_shape import Vectors, clip_like
 from index_sidecar.archive.content import Content, Embedding
 from index_sidecar.archive.ports import VectorIndex
-from index_sidecar.sqlite.store import Store
+from index_sidecar.sqlite.store import SqliteStore
 from tests.support.fake_torchserve import FINGERPRINT
 
 Figures = dict[str, Any]
@@ -36,7 +36,7 @@ class Collection:
         self.folder = folder
         self.images = clip_like("image", rows, 1)
         self.queries = {kind: clip_like(kind, QUERIES, 3) for kind in ("text", "image")}
-        self.store = Store(folder / "contents.sqlite")
+        self.store = SqliteStore(folder / "contents.sqlite")
 
     async def fill(self) -> None:
         """Put all contents in the store, 5,000 at once."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from index_sidecar.archive.content import Content, Embedding
-from index_sidecar.sqlite.store import Store
+from index_sidecar.sqlite.store import SqliteStore
 
 ALONE = 200
 
@@ -20,10 +20,12 @@ def _content(number: int, numbers: np.random.Generator) -> Content:
     return Content(f"id {number}", "text", "user", numbers.bytes(32), 0.0, Embedding(vector, "bench"))
 
 
-async def _deletes_ms(store: Store, first: int) -> float:
+async def _deletes_ms(store: SqliteStore, first: int, overwritten: bool = True) -> float:
     started = time.perf_counter()
     for number in range(first, first + ALONE):
-        await store.delete(f"id {number}")
+        written = await store.delete(f"id {number}")
+        if overwritten:
+            await written.is_overwritten(60)
     return (time.perf_counter() - started) / ALONE * 1000
 
 
@@ -31,22 +33,20 @@ async def main() -> None:
     """Print milliseconds a call."""
     numbers = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
-        store = Store(Path(folder) / "contents.sqlite")
+        store = SqliteStore(Path(folder) / "contents.sqlite")
         contents = [_content(number, numbers) for number in range(3200)]
         started = time.perf_counter()
         for first in range(0, len(contents), 32):
             await asyncio.gather(*(store.put(each, b"p" * 4000) for each in contents[first : first + 32]))
         print(f"puts, 32 a commit, with 4 kB previews  {len(contents) / (time.perf_counter() - started):8.0f} a second")
         erased = await _deletes_ms(store, 0)
-        database = store._database
-        overwrite, database._overwrite = database._overwrite, lambda: True  # type: ignore[method-assign]
-        deleted = await _deletes_ms(store, ALONE)
-        database._overwrite = overwrite  # type: ignore[method-assign]
+        deleted = await _deletes_ms(store, ALONE, overwritten=False)
         print(
             f"deletes one by one, erased             {erased:8.2f} ms each, {erased / deleted:.1f} x those not erased"
         )
         started = time.perf_counter()
-        await asyncio.gather(*(store.delete(f"id {number}") for number in range(1000, 2000)))
+        deletes = await asyncio.gather(*(store.delete(f"id {number}") for number in range(1000, 2000)))
+        await asyncio.gather(*(written.is_overwritten(60) for written in deletes))
         print(f"1,000 deletes at once, erased          {time.perf_counter() - started:8.3f} ms each")
         await store.close()
 

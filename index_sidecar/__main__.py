@@ -17,7 +17,7 @@ from .qdrant.index import QdrantIndex
 from .qdrant.store import QdrantStore
 from .qdrant.url import QdrantUrl, qdrant_url
 from .settings import Settings, SettingsError
-from .sqlite.store import Store
+from .sqlite.store import SqliteStore
 
 
 def main() -> None:
@@ -100,7 +100,7 @@ async def _copy_to_cluster(settings: Settings, url: QdrantUrl) -> None:
         raise migrate.MigrationError(
             f"there is no archive in {settings.data_dir}: set DATA_DIR to the folder of contents.sqlite"
         )
-    source = Store(path)
+    source = SqliteStore(path)
     nodes = Nodes(url.nodes, settings.qdrant_api_key_file, settings.qdrant_timeout_s)
     collection = QdrantCollection(nodes, url.collection, settings.qdrant_shards, settings.qdrant_replication)
     target = QdrantStore(collection)

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from .archive.errors import ModelMismatch, Unavailable
+from .archive.errors import ModelMismatch, StoreError, Unavailable
 from .archive.grouping import warm_up
 from .archive.query_cache import QueryCache
 from .archive.service import ContentService
@@ -25,7 +25,7 @@ from .qdrant.index import QdrantIndex
 from .qdrant.store import QdrantStore
 from .qdrant.url import qdrant_url
 from .settings import Settings
-from .sqlite.store import Store
+from .sqlite.store import SqliteStore
 from .vectors.index import FaissIndex
 
 logger = logging.getLogger(__name__)
@@ -63,14 +63,16 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
         tasks: list[asyncio.Task[None]] = []
         if settings.index_url == "faiss":
             store, index = _on_this_machine(settings, stack)
-            service = ContentService(store, embedder, index, previews, queries)
+            service = ContentService(store, embedder, index, previews, queries, settings.erase_wait_s)
             first_check = await _check_model(service)
             tasks.append(asyncio.create_task(_load(service, index, store)))
         else:
             collection = await _collection(settings)
             stack.push_async_callback(collection.close)
             on_cluster = QdrantIndex(collection, settings.qdrant_hnsw_ef)
-            service = ContentService(QdrantStore(collection), embedder, on_cluster, previews, queries)
+            service = ContentService(
+                QdrantStore(collection), embedder, on_cluster, previews, queries, settings.erase_wait_s
+            )
             first_check = await _check_model(service)
             service.set_ready()
         app[SERVICE] = service
@@ -83,9 +85,9 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _on_this_machine(settings: Settings, stack: contextlib.AsyncExitStack) -> tuple[Store, FaissIndex]:
+def _on_this_machine(settings: Settings, stack: contextlib.AsyncExitStack) -> tuple[SqliteStore, FaissIndex]:
     """SQLite and Faiss, closed with `stack`. Raises StoreError."""
-    store = Store(settings.data_dir / "contents.sqlite")
+    store = SqliteStore(settings.data_dir / "contents.sqlite")
     stack.push_async_callback(store.close)
     index = FaissIndex(
         settings.data_dir,
@@ -143,11 +145,14 @@ async def _warm_up() -> None:
     await asyncio.to_thread(warm_up)
 
 
-async def _load(service: ContentService, index: FaissIndex, store: Store) -> None:
+async def _load(service: ContentService, index: FaissIndex, store: SqliteStore) -> None:
     """Fill the empty index with all that its store holds; until then most calls raise NotReady."""
     started = time.monotonic()
     try:
         await index.load(store)
+    except StoreError as error:
+        logger.critical("cannot start: %s", error)
+        raise SystemExit(1) from error  # through aiohttp, which closes everything
     except Exception:
         logger.exception("the index cannot be filled from the store")
         raise

@@ -108,6 +108,9 @@ class Settings:
     max_image_bytes: int = _setting(32 * 1024 * 1024, _whole(1, 1 << 30), "largest image file; then 413")
     max_inflight_bytes: int = _setting(512 * 1024 * 1024, _whole(1 << 20, 1 << 36), "bodies held at once; then 503")
     body_timeout_s: int = _setting(60, _whole(1, 3600), "longest wait for a request's body; then 408")
+    erase_wait_s: int = _setting(
+        5, _whole(0, 600), 'longest wait of a call that erases for the overwriting; then "overwritten": false'
+    )
     index_url: str = _setting(
         "faiss",
         _index_url,

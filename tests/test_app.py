@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from index_sidecar.app import create_app
 from index_sidecar.archive.errors import ModelMismatch
 from index_sidecar.settings import Settings
-from index_sidecar.sqlite.store import Store
+from index_sidecar.sqlite.store import SqliteStore
 
 from .support.contents import content_of
 from .support.fake_torchserve import FINGERPRINT, FakeTorchServe
@@ -27,7 +27,7 @@ def _process(settings: Settings, **environment: str) -> SidecarProcess:
 
 
 async def test_while_the_index_is_built_nothing_but_looking_is_served(settings: Settings) -> None:
-    store = Store(settings.data_dir / "contents.sqlite")
+    store = SqliteStore(settings.data_dir / "contents.sqlite")
     await asyncio.gather(*(store.put(content_of(f"id {i}", b"%d" % i)) for i in range(10_000)))
     await store.close()
     async with TestClient(TestServer(create_app(settings))) as client:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import random
 import sqlite3
-from collections.abc import Awaitable
+import time
+from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +18,9 @@ import numpy as np
 import pytest
 
 from index_sidecar.archive.content import Content, Embedding
+from index_sidecar.archive.ports import Written
 from index_sidecar.settings import Settings
-from index_sidecar.sqlite.store import Store
+from index_sidecar.sqlite.store import SqliteStore
 
 from .support.fake_torchserve import FINGERPRINT, vector_of
 from .support.sidecar import Sidecar, running
@@ -89,7 +93,7 @@ async def test_what_was_erased_is_in_no_file(engine: Settings) -> None:
 async def test_no_copy_survives_in_pages_that_were_rearranged(tmp_path: Path) -> None:
     """Balancing its trees, SQLite leaves copies of rows behind, which secure_delete does not reach: ours never move."""
     numbers = random.Random(1)
-    store = Store(tmp_path / "data" / "contents.sqlite")
+    store = SqliteStore(tmp_path / "data" / "contents.sqlite")
     live: dict[str, tuple[Content, bytes | None]] = {}
     gone: list[tuple[Content, bytes | None]] = []
 
@@ -102,7 +106,7 @@ async def test_no_copy_survives_in_pages_that_were_rearranged(tmp_path: Path) ->
         ), preview
 
     for step in range(250):
-        calls: list[Awaitable[object]] = []
+        calls: list[Awaitable[Written]] = []
         for place in range(numbers.choice((1, 3, 20))):
             chance = numbers.random()
             if chance < 0.5 or not live:
@@ -115,7 +119,7 @@ async def test_no_copy_survives_in_pages_that_were_rearranged(tmp_path: Path) ->
                 calls.append(store.put(*live[content_id]))
             else:
                 calls.append(store.delete(content_id))
-        await asyncio.gather(*calls)
+        await _overwritten(await asyncio.gather(*calls))
     disk = _on_disk(tmp_path / "data")
     assert len(gone) > 500
     for content, preview in gone:
@@ -129,28 +133,105 @@ async def test_no_copy_survives_in_pages_that_were_rearranged(tmp_path: Path) ->
     await store.close()
 
 
+async def _overwritten(writes: Sequence[Written]) -> None:
+    assert all(await asyncio.gather(*(written.is_overwritten(10) for written in writes)))
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Another program in the middle of a read."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM contents").fetchall()
+        yield
+        reader.execute("COMMIT")
+
+
 async def test_erasure_waits_for_a_program_that_reads_the_file(engine: Settings) -> None:
     async with running(engine) as sidecar:
+        # Trained on one content alone, the lists of an approximate index would have its vector for a centre.
+        await asyncio.gather(*(sidecar.add(f"id {i}", _text(100 + i)) for i in range(40)))
         await sidecar.add("a", _text(1))
-        with closing(sqlite3.connect(engine.data_dir / "contents.sqlite", isolation_level=None)) as reader:
-            reader.execute("BEGIN")
-            reader.execute("SELECT count(*) FROM contents").fetchall()
+        await _settled(sidecar, engine)
+        with _reading(engine.data_dir / "contents.sqlite"):
             erasing = asyncio.create_task(sidecar.call("DELETE", "/contents/a"))
             assert (await sidecar.add("b", _text(2))).status == 201  # nobody else waits
             await asyncio.sleep(0.5)
             assert not erasing.done()
-            reader.execute("COMMIT")
+            assert "a" not in await sidecar.found(_text(1), k="100")  # but what is erased is in no answer any more
+            assert (await sidecar.call("GET", "/contents/a")).status == 404
+            assert (await sidecar.call("GET", "/health")).json["erasures_due"] == 1
         assert (await erasing).status == 204
         assert _left(engine.data_dir, [_text(1)]) == []
+        assert (await sidecar.call("GET", "/health")).json["erasures_due"] == 0
+
+
+async def test_a_long_reader_holds_up_nobody(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "index_sidecar.sqlite")
+    async with running(replace(settings, erase_wait_s=1)) as sidecar:
+        await asyncio.gather(*(sidecar.add(f"id {i}", _text(i), user="ann" if i > 2 else "bob") for i in range(10)))
+        with _reading(settings.data_dir / "contents.sqlite"):
+            started = time.monotonic()
+            replies = await asyncio.gather(
+                sidecar.call("DELETE", "/contents/id%200"),
+                sidecar.call("DELETE", "/users/ann/contents"),
+                sidecar.add("id 1", b"something else"),
+            )
+            assert 1 <= time.monotonic() - started < 3
+            assert [reply.status for reply in replies] == [200, 200, 200]
+            assert [reply.json.get("deleted") for reply in replies] == [None, 7, None]
+            assert [reply.json["overwritten"] for reply in replies] == [False] * 3
+            assert (await sidecar.call("GET", "/health")).json["erasures_due"] == 9
+            assert sorted(await sidecar.found(_text(1))) == ["id 1", "id 2"]
+            assert "overwritten" not in (await sidecar.add("new", _text(11))).json
+            slowest = 0.0
+            for number in range(50):
+                started = time.monotonic()
+                await sidecar.add(f"more {number}", _text(100 + number))
+                slowest = max(slowest, time.monotonic() - started)
+            assert slowest < 0.5
+            assert len(_left(settings.data_dir, [_text(i) for i in range(10)])) == 10  # it is all still there
+        async with asyncio.timeout(10):
+            while (await sidecar.call("GET", "/health")).json["erasures_due"]:
+                await asyncio.sleep(0.02)
+        assert _left(settings.data_dir, [_text(i) for i in range(10) if i != 2]) == []
+    told = [record.getMessage() for record in caplog.records if "overwritten" in record.getMessage()]
+    assert [("another program reads" in each, "9 erasures are" in each) for each in told] == [
+        (True, False),
+        (False, True),
+    ]
+
+
+async def test_a_backlog_survives_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "contents.sqlite"
+    store = SqliteStore(path)
+    await asyncio.gather(*(store.put(_content(i)) for i in range(10)))
+    with _reading(path):
+        written = await store.delete("id 0")
+        assert not await written.is_overwritten(0.1)
+        closing_store = asyncio.create_task(store.close())
+        assert not await written.is_overwritten(10)  # nobody waits for what this process will not see
+        await closing_store
+        store = SqliteStore(path)
+        assert store.erasures_due() == 1
+        await store.put(_content(11))
+        assert _left(path.parent, [_text(0)]) == [_text(0)]
+    async with asyncio.timeout(10):
+        while store.erasures_due():
+            await asyncio.sleep(0.01)
+    assert _left(path.parent, [_text(0)]) == []
+    await store.close()
 
 
 async def test_erasures_that_come_together_share_a_checkpoint(tmp_path: Path) -> None:
-    store = Store(tmp_path / "data" / "contents.sqlite")
+    store = SqliteStore(tmp_path / "data" / "contents.sqlite")
     await asyncio.gather(*(store.put(_content(i)) for i in range(200)))
     seen: list[str] = []
-    store._database.write_connection.set_trace_callback(seen.append)
-    assert all(await asyncio.gather(*(store.delete(f"id {i}") for i in range(200))))
-    assert 1 <= sum("wal_checkpoint" in each for each in seen) <= 3
+    store.database.overwriter.connection.set_trace_callback(seen.append)
+    deletes = await asyncio.gather(*(store.delete(f"id {i}") for i in range(200)))
+    assert all(written.gone for written in deletes)
+    await _overwritten(deletes)
+    assert 1 <= sum("wal_checkpoint(TRUNCATE)" in each for each in seen) <= 3
     await store.close()
 
 

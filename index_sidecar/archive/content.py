@@ -50,6 +50,23 @@ class Content:
     created: float
     embedding: Embedding = field(repr=False)
 
+    @property
+    def entry(self) -> Entry:
+        """The same without the vector."""
+        return Entry(self.id, self.type, self.user, self.sha256, self.created, self.embedding.truncated)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A content as a listing names it: without its vector, which is most of it."""
+
+    id: str
+    type: ContentType
+    user: str | None
+    sha256: bytes
+    created: float
+    truncated: bool
+
 
 class Heads(NamedTuple):
     """Stored contents without their vectors, which the store finds under `keys`; by column."""
@@ -76,9 +93,9 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some contents of a longer list; `next` is the cursor to the following ones, None at the end."""
+    """Some entries of a longer list; `next` is the cursor to the following ones, None at the end."""
 
-    contents: list[Content]
+    contents: list[Entry]
     next: str | None
 
 

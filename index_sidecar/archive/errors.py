@@ -19,7 +19,8 @@ class ContentError(Exception):
         ├── NotReady          the index is still being built
         ├── Overloaded        more is waiting than we promise to hold
         ├── EmbedderUnavailable   TorchServe does not answer
-        ├── StorageUnavailable    the disk does not take the write, or no node of the cluster answers
+        ├── StorageUnavailable    the disk does not do it, or no node of the cluster answers
+        │   └── StorageFull       ... there is no room for the write
         └── ModelMismatch     the served model is not the one the stored vectors are of
     """
 
@@ -68,6 +69,10 @@ class EmbedderUnavailable(Unavailable):
 class StorageUnavailable(Unavailable):
     code = "storage_unavailable"
     retry_after_s = 30
+
+
+class StorageFull(StorageUnavailable):
+    code = "storage_full"
 
 
 class ModelMismatch(Unavailable):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Protocol
 
 from .content import Content, ContentType, Embedding, Heads, Hit, IndexState, Page, Vector
@@ -28,14 +31,38 @@ class Previewer(Protocol):
         """A small WebP of an image, the start of a text in UTF-8; None when there is none, or none is wanted."""
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a write took out of the archive. When this is returned, no read of the store finds it any more.
+
+    Its bytes are overwritten in the background; `overwritten` is done when they are in no file, cancelled when the
+    program ends before that, and None where there is nothing to overwrite, or where the engine does not tell.
+    """
+
+    gone: Sequence[str]
+    overwritten: Future[None] | None = None
+
+    async def is_overwritten(self, within_s: float) -> bool:
+        """False when that takes longer: it goes on all the same."""
+        if self.overwritten is None:
+            return True
+        waiting = asyncio.wrap_future(self.overwritten)
+        await asyncio.wait([waiting], timeout=within_s)
+        return waiting.done() and not waiting.cancelled()
+
+
 class Store(Protocol):
     """The durable truth: contents by id, with their vectors, all of one model.
 
-    A write is durable when it returns: what that withstands, each implementation says. All raise StorageUnavailable.
+    A write is durable when it returns: what that withstands, each implementation says. All raise StorageUnavailable,
+    writes StorageFull where there is no room.
     """
 
     async def check(self) -> None:
         """Raises StorageUnavailable unless contents can be read now."""
+
+    def erasures_due(self) -> int:
+        """How many contents are erased for everybody who asks, but not yet overwritten."""
 
     async def fingerprint(self) -> str | None:
         """The model all stored vectors are of; None while nothing was ever stored."""
@@ -43,14 +70,14 @@ class Store(Protocol):
     async def check_model(self, fingerprint: str) -> None:
         """Raises ModelMismatch unless vectors of this model may be compared with the stored ones."""
 
-    async def put(self, content: Content, preview: bytes | None = None) -> None:
-        """Store a content and its preview, replacing what its id held. Raises ModelMismatch."""
+    async def put(self, content: Content, preview: bytes | None = None) -> Written:
+        """Store a content and its preview, replacing what its id held, which is gone. Raises ModelMismatch."""
 
-    async def delete(self, content_id: str) -> bool:
-        """Forget a content; False when there was none."""
+    async def delete(self, content_id: str) -> Written:
+        """Erase a content, if there is one."""
 
-    async def delete_user(self, user: str) -> list[str]:
-        """Forget all contents of a user; the ids that are gone."""
+    async def delete_many(self, ids: Sequence[str], user: str | None = None) -> Written:
+        """Erase some contents, at most 1,000; with `user`, only those that are this user's at that moment."""
 
     async def get(self, content_id: str) -> Content | None:
         """The content stored under an id."""
@@ -71,7 +98,7 @@ class Store(Protocol):
         """A deterministic uniform sample: the contents of a type with the smallest SHA-256."""
 
     async def page(self, user: str | None, content_type: ContentType | None, limit: int, after: str | None) -> Page:
-        """Up to `limit` contents, of one user or type if said, from the cursor `after` on. Raises InvalidInput.
+        """Up to `limit` entries, of one user or type if said, from the cursor `after` on. Raises InvalidInput.
 
         Following `next` from page to page names each content once that is there all the time.
         """

@@ -16,7 +16,7 @@ from typing import Literal
 
 from .content import CONTENT_TYPES, Content, ContentType, Embedding, Hit, IndexState, Page, Vector, digest, ranked
 from .errors import NotFound, NotReady
-from .ports import Embedder, Previewer, Store, VectorIndex
+from .ports import Embedder, Previewer, Store, VectorIndex, Written
 from .query_cache import QueryCache
 from .recommender import Recommended, Recommender
 from .relevance import Calibration, Calibrator
@@ -24,20 +24,30 @@ from .search import Search
 from .turns import Turns
 
 _NEAR_DUPLICATES_NAMED = 100
-_IDS_A_STEP = 1000
+_ERASED_A_STEP = 200  # a transaction that other writes wait for: some 10 ms
 
 
 @dataclass(frozen=True, slots=True)
 class Added:
     """What became of an `add_content`; `duplicate_of` names other ids with the same bytes, oldest first.
 
-    `near_duplicates` are contents of other bytes but the same type and nearly the same vector, nearest first.
+    `near_duplicates` are contents of other bytes but the same type and nearly the same vector, nearest first. What was
+    replaced is in no answer; whether it is in no file either, `overwritten` tells.
     """
 
     status: Literal["added", "unchanged", "replaced"]
     content: Content
     duplicate_of: list[str]
     near_duplicates: list[Hit]
+    overwritten: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """How many contents are in no answer any more, and whether they are in no file either."""
+
+    count: int
+    overwritten: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +62,21 @@ class ContentService:
     """Everything the routes can ask for. Raises only ContentError for what callers do or TorchServe does not do."""
 
     def __init__(
-        self, store: Store, embedder: Embedder, index: VectorIndex, previews: Previewer, queries: QueryCache
+        self,
+        store: Store,
+        embedder: Embedder,
+        index: VectorIndex,
+        previews: Previewer,
+        queries: QueryCache,
+        erase_wait_s: float,
     ) -> None:
+        """`erase_wait_s`: how long a call that erases waits for the overwriting, which goes on all the same."""
         self._store = store
         self._embedder = embedder
         self._index = index
         self._previews = previews
         self._queries = queries
+        self._erase_wait_s = erase_wait_s
         self._calibrator = Calibrator(store.sample)
         self._recommender = Recommender(store, index, self._calibration)
         self._turns = Turns()
@@ -89,6 +107,7 @@ class ContentService:
             before = await self._store.get(content_id)
             same_bytes = await self._store.same_bytes(sha256, content_type)
             status: Literal["added", "unchanged", "replaced"]
+            written = Written([])
             if before and (before.sha256, before.type, before.user) == (sha256, content_type, user):
                 status, content = "unchanged", before
             else:
@@ -97,12 +116,13 @@ class ContentService:
                 else:
                     embedding = await self._embed(data, content_type)
                 content = Content(content_id, content_type, user, sha256, time.time(), embedding)
-                await self._store.put(content, await self._previews.make(data, content_type))
+                written = await self._store.put(content, await self._previews.make(data, content_type))
                 await self._index.upsert([content])
                 status = "replaced" if before else "added"
         duplicate_of = [other.id for other in same_bytes if other.id != content_id]
         near_duplicates = [] if near is None else await self._near_duplicates(content, duplicate_of, near)
-        return Added(status, content, duplicate_of, near_duplicates)
+        overwritten = await written.is_overwritten(self._erase_wait_s)
+        return Added(status, content, duplicate_of, near_duplicates, overwritten)
 
     async def _near_duplicates(self, content: Content, duplicate_of: list[str], near: float) -> list[Hit]:
         known = {content.id, *duplicate_of}
@@ -162,32 +182,38 @@ class ContentService:
             raise NotFound("no content has this id")
         return content
 
-    async def delete_content(self, content_id: str) -> None:
-        """Forget a content, durably. Raises NotFound."""
+    async def delete_content(self, content_id: str) -> Erased:
+        """Erase a content, durably. Raises NotFound."""
         self.check_ready()
         async with self._turns.of(content_id):
-            if not await self._store.delete(content_id):
+            written = await self._store.delete(content_id)
+            if not written.gone:
                 raise NotFound("no content has this id")
             await self._index.delete(content_id)
+        return Erased(1, await written.is_overwritten(self._erase_wait_s))
 
-    async def delete_user(self, user: str) -> int:
-        """Erase all that a user added, durably; how many contents that were.
+    async def delete_user(self, user: str) -> Erased:
+        """Erase all that a user added, durably and a step at a time; what fails midway is finished by the next call.
 
         What is being added for the user meanwhile comes either before, and is erased, or after, and stays.
         """
         self.check_ready()
-        ids = sorted(await self._store.delete_user(user))
-        for first in range(0, len(ids), _IDS_A_STEP):
-            step = ids[first : first + _IDS_A_STEP]
+        count, after, written = 0, None, Written([])
+        while True:
+            page = await self._store.page(user, None, _ERASED_A_STEP, after)
+            step = sorted(entry.id for entry in page.contents)
             async with contextlib.AsyncExitStack() as turns:
                 for content_id in step:
                     await turns.enter_async_context(self._turns.of(content_id))
-                # By its turn an id may have been added again; then the index has the new content already.
-                held = {content.id for content in await self._store.get_many(step)}
-                for content_id in step:
-                    if content_id not in held:
+                if step:
+                    erased = await self._store.delete_many(step, user)
+                    for content_id in erased.gone:
                         await self._index.delete(content_id)
-        return len(ids)
+                    count += len(erased.gone)
+                    written = erased if erased.gone else written
+            after = page.next
+            if after is None:  # an overwriting covers all that was erased before
+                return Erased(count, await written.is_overwritten(self._erase_wait_s))
 
     async def page(self, user: str | None, content_type: ContentType | None, limit: int, after: str | None) -> Page:
         """Some contents, of one user and one type where they are given, from the cursor `after` on."""
@@ -220,6 +246,10 @@ class ContentService:
     def served_model(self) -> str | None:
         """The fingerprint TorchServe had when it was last asked; None before."""
         return self._served
+
+    def erasures_due(self) -> int:
+        """How many contents are in no answer any more, but still in a file."""
+        return self._store.erasures_due()
 
     async def check_storage(self) -> None:
         """Raises StorageUnavailable unless stored contents can be read now."""

@@ -8,12 +8,12 @@ from typing import Any
 
 from aiohttp import web
 
-from ..archive.content import CONTENT_TYPES, Content, ContentType, Hit, Page, Target
-from ..archive.errors import ContentError, InvalidInput, NotFound, TooLarge, Unavailable, Unsupported
+from ..archive.content import CONTENT_TYPES, Content, ContentType, Entry, Hit, Page, Target
+from ..archive.errors import ContentError, InvalidInput, NotFound, StorageFull, TooLarge, Unavailable, Unsupported
 from ..archive.grouping import Recommendation
 from ..archive.recommender import Recommended
 from ..archive.request_id import request_id
-from ..archive.service import Added
+from ..archive.service import Added, Erased
 
 # The nearest class of an error's ancestry decides.
 _STATUSES: dict[type[ContentError], int] = {
@@ -22,6 +22,7 @@ _STATUSES: dict[type[ContentError], int] = {
     Unsupported: 415,
     NotFound: 404,
     Unavailable: 503,
+    StorageFull: 507,
 }
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 _MEDIA_TYPES = {"text": "text/plain; charset=utf-8", "image": "image/webp"}
@@ -76,7 +77,19 @@ def added(result: Added, named_near: bool, started: float) -> web.Response:
     }
     if named_near:
         body["near_duplicates"] = [{"id": near.id, "score": near.score} for near in result.near_duplicates]
+    if not result.overwritten:
+        body["overwritten"] = False
     return web.json_response(body, status=201 if result.status == "added" else 200)
+
+
+def erased(result: Erased) -> web.Response:
+    """204 is the promise that no file holds anything of it."""
+    return web.Response(status=204) if result.overwritten else web.json_response({"overwritten": False})
+
+
+def user_erased(result: Erased) -> web.Response:
+    """How many; and, where it is so, that their bytes are still in a file."""
+    return web.json_response({"deleted": result.count, **({} if result.overwritten else {"overwritten": False})})
 
 
 def found(hits: Sequence[Hit], target: Target, started: float, **more: Any) -> web.Response:
@@ -108,7 +121,7 @@ def recommended_by_history(results: dict[ContentType, Recommended], started: flo
     return web.json_response({**body, "time": _seconds_since(started)})
 
 
-def content(stored: Content) -> dict[str, Any]:
+def content(stored: Entry) -> dict[str, Any]:
     """What is stored of a content, without its vector."""
     return {
         "id": stored.id,
@@ -116,7 +129,7 @@ def content(stored: Content) -> dict[str, Any]:
         "user": stored.user,
         "sha256": stored.sha256.hex(),
         "created": stored.created,
-        "truncated": stored.embedding.truncated,
+        "truncated": stored.truncated,
     }
 
 

@@ -107,13 +107,12 @@ async def get_contents(request: web.Request, query: Query) -> web.Response:
 
 async def get_content(request: web.Request, query: Query) -> web.Response:
     """What is stored under an id, without its vector."""
-    return web.json_response(answers.content(await request.app[SERVICE].get_content(query[ID])))
+    return web.json_response(answers.content((await request.app[SERVICE].get_content(query[ID])).entry))
 
 
 async def delete_content(request: web.Request, query: Query) -> web.Response:
-    """204 when the content is gone for good."""
-    await request.app[SERVICE].delete_content(query[ID])
-    return web.Response(status=204)
+    """204 when the content is gone for good; 200 while its bytes are in no answer, but still in a file."""
+    return answers.erased(await request.app[SERVICE].delete_content(query[ID]))
 
 
 async def get_preview(request: web.Request, query: Query) -> web.Response:
@@ -140,8 +139,8 @@ async def get_similar_by_parameter(request: web.Request, query: Query) -> web.Re
 
 
 async def delete_user(request: web.Request, query: Query) -> web.Response:
-    """How many contents of a user were erased, when they are gone for good."""
-    return web.json_response({"deleted": await request.app[SERVICE].delete_user(query[ERASED_USER])})
+    """How many contents of a user were erased."""
+    return answers.user_erased(await request.app[SERVICE].delete_user(query[ERASED_USER]))
 
 
 async def index(request: web.Request, query: Query) -> web.Response:
@@ -166,6 +165,7 @@ async def health(request: web.Request, query: Query) -> web.Response:
         "model": fingerprint,
         "weights": fingerprint.split(":")[1] if fingerprint else None,
         "contents": contents,
+        "erasures_due": service.erasures_due(),
     }
     return web.json_response(body)
 

@@ -14,16 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from ..archive.content import Content, ContentType, Embedding, Page
+from ..archive.content import Content, ContentType, Embedding, Entry, Page
 from ..archive.errors import InvalidInput, StorageUnavailable
+from ..archive.ports import Written
 from .collection import QdrantCollection, matches
 
 _NAMESPACE = uuid.UUID("c8bb6a1e-6a5f-4d0c-9f0b-3f2f7d0f6a57")
 _DUPLICATES_NAMED = 100
 _CHECK_S = 2.0
-_POINTS_A_STEP = 1000
 # Previews are many times larger than all the rest: read only when one is asked for.
-_WHOLE = {"with_payload": {"exclude": ["preview"]}, "with_vector": True}
+_ENTRY = {"with_payload": {"exclude": ["preview"]}, "with_vector": False}
+_WHOLE = {**_ENTRY, "with_vector": True}
 
 
 class QdrantStore:
@@ -52,9 +53,17 @@ class QdrantStore:
         """Raises ModelMismatch unless vectors of this model may be compared with the stored ones."""
         await self._collection.check_model(fingerprint)
 
-    async def put(self, content: Content, preview: bytes | None = None) -> None:
-        """Store a content with its vector, replacing what its id held: on every replica that lives when it returns."""
+    def erasures_due(self) -> int:
+        """None that we know of: when Qdrant rewrites its segments is its own business."""
+        return 0
+
+    async def put(self, content: Content, preview: bytes | None = None) -> Written:
+        """Store a content with its vector, replacing what its id held: on every replica that lives when it returns.
+
+        What it replaced is not told.
+        """
         await self.put_all([(content, preview)])
+        return Written([])
 
     async def put_all(self, contents: Sequence[tuple[Content, bytes | None]]) -> None:
         """Store contents of one model with their previews; of one id twice the last counts."""
@@ -62,27 +71,23 @@ class QdrantStore:
         body = {"points": list(points.values())}
         await self._collection.write("PUT", "/points", body, contents[0][0].embedding.fingerprint)
 
-    async def delete(self, content_id: str) -> bool:
-        """Forget a content; False when there was none."""
-        there = await self._collection.read("/points", {"ids": [point_id(content_id)], "with_payload": False})
-        if not there:
-            return False
-        await self._collection.write("POST", "/points/delete", {"points": [point_id(content_id)]})
-        return True
+    async def delete(self, content_id: str) -> Written:
+        """Erase a content, if there is one."""
+        return await self.delete_many([content_id])
 
-    async def delete_user(self, user: str) -> list[str]:
-        """Forget all contents of a user; the ids that are gone. What fails midway is finished by the next call."""
-        mine = {"must": [matches("user", user)]}
-        gone: list[str] = []
-        while found := await self._scroll(mine, _POINTS_A_STEP, with_payload=["id"]):
-            points = [point["id"] for point in found["points"]]
-            if not points:
-                break
+    async def delete_many(self, ids: Sequence[str], user: str | None = None) -> Written:
+        """Erase some contents; with `user`, only those that are this user's at that moment."""
+        if not ids:
+            return Written([])
+        mine = [matches("user", user)] if user is not None else []
+        chosen = {"must": [{"has_id": [point_id(each) for each in ids]}, *mine]}
+        found = await self._scroll(chosen, len(ids), with_payload=["id"])
+        gone = [point["payload"]["id"] for point in found["points"]] if found else []
+        if gone:
             # What another sidecar gave to another user meanwhile stays.
-            body = {"filter": {"must": [*mine["must"], {"has_id": points}]}}
-            await self._collection.write("POST", "/points/delete", body)
-            gone += [point["payload"]["id"] for point in found["points"]]
-        return gone
+            chosen = {"must": [{"has_id": [point_id(each) for each in gone]}, *mine]}
+            await self._collection.write("POST", "/points/delete", {"filter": chosen})
+        return Written(gone)
 
     async def get(self, content_id: str) -> Content | None:
         """The content stored under an id."""
@@ -122,11 +127,13 @@ class QdrantStore:
         return sorted(_contents(found), key=lambda content: (content.sha256, content.id))
 
     async def page(self, user: str | None, content_type: ContentType | None, limit: int, after: str | None) -> Page:
-        """Up to `limit` contents, of one user or type if said, from the place `after` on. Raises InvalidInput."""
+        """Up to `limit` entries, of one user or type if said, from the place `after` on. Raises InvalidInput."""
         conditions = [matches(field, value) for field, value in (("user", user), ("type", content_type)) if value]
         start = {"offset": _cursor(after)} if after is not None else {}
-        found = await self._scroll({"must": conditions}, limit, **start, **_WHOLE)
-        return Page(_contents(found), found["next_page_offset"] if found else None)
+        found = await self._scroll({"must": conditions}, limit, **start, **_ENTRY)
+        return (
+            Page([_entry(point) for point in found["points"]], found["next_page_offset"]) if found else Page([], None)
+        )
 
     async def count(self) -> int:
         """How many contents are stored."""
@@ -162,11 +169,16 @@ def _point(content: Content, preview: bytes | None) -> dict[str, Any]:
     }
 
 
-def _content(point: dict[str, Any]) -> Content:
+def _entry(point: dict[str, Any]) -> Entry:
     payload = point["payload"]
-    embedding = Embedding(np.array(point["vector"], np.float32), payload["model"], payload["truncated"])
     sha256 = bytes.fromhex(payload["sha256"])
-    return Content(payload["id"], payload["type"], payload.get("user"), sha256, payload["created"], embedding)
+    return Entry(payload["id"], payload["type"], payload.get("user"), sha256, payload["created"], payload["truncated"])
+
+
+def _content(point: dict[str, Any]) -> Content:
+    entry, model = _entry(point), point["payload"]["model"]
+    embedding = Embedding(np.array(point["vector"], np.float32), model, entry.truncated)
+    return Content(entry.id, entry.type, entry.user, entry.sha256, entry.created, embedding)
 
 
 def _age(content: Content) -> tuple[float, str]:

@@ -1,8 +1,8 @@
-"""The durable truth: contents, their vectors and their previews in one SQLite file.
+"""Store on this machine: contents, their vectors and their previews in one SQLite file.
 
-A write returns when its row is on disk, and the vector and preview it took away are in no file any more: blocks.py and
-database.py tell how.
-All vectors of a store are of one model, whose fingerprint is kept once, in `meta`.
+A write returns when it is on disk. What it took away is in no answer from then on, and is overwritten in the file right
+behind: overwriter.py and blocks.py tell how. All vectors of a store are of one model, whose fingerprint is kept once,
+in `meta`.
 """
 
 from __future__ import annotations
@@ -11,40 +11,19 @@ import json
 import sqlite3
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ..archive.content import DIMENSION, Content, ContentType, Embedding, Heads, Page, Vector
-from ..archive.errors import InvalidInput, ModelMismatch
-from . import blocks
-from .database import Database, Row, connect
+from ..archive.content import DIMENSION, Content, ContentType, Entry, Heads, Page, Vector
+from ..archive.errors import InvalidInput, ModelMismatch, StoreError
+from ..archive.ports import Written
+from . import blocks, rows
+from .connection import RESTORE, open_reader
+from .database import Database
+from .reader import Row
 
-_SCHEMA_VERSION = 1
-# Keys only grow, also after deletions: a page that ends at a key goes on behind it. What must be gone when it is
-# erased is in blocks: `block` is the vector's, `preview` a JSON list of the preview's.
-_SCHEMA = f"""
-CREATE TABLE contents (
-    key       INTEGER PRIMARY KEY AUTOINCREMENT,
-    id        TEXT NOT NULL UNIQUE,
-    type      TEXT NOT NULL CHECK (type IN ('text', 'image')),
-    user      TEXT,
-    sha256    BLOB NOT NULL CHECK (length(sha256) = 32),
-    created   REAL NOT NULL,
-    truncated INTEGER NOT NULL,
-    block     INTEGER NOT NULL,
-    preview   TEXT
-) STRICT;
--- Holds all of Heads, so that a restart reads these and not the vectors, which are 20 times as much.
-CREATE INDEX contents_by_bytes ON contents (type, sha256, key, user, id);
-CREATE INDEX contents_by_type ON contents (type);
-CREATE INDEX contents_by_user ON contents (user) WHERE user IS NOT NULL;
-CREATE INDEX contents_by_age ON contents (user, type, created) WHERE user IS NOT NULL;
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-{blocks.schema("vectors")}{blocks.schema("previews")}"""
-VECTOR = "(SELECT bytes FROM vectors WHERE vectors.block = contents.block)"
-_COLUMNS = f"id, type, user, sha256, created, truncated, {VECTOR}, (SELECT value FROM meta WHERE name = 'model')"
 # Left to itself, SQLite may take an index that is in another order than asked for, and sort all rows it finds: hence
 # INDEXED BY, here and below.
 HEADS = "SELECT key, id, user, sha256 FROM contents INDEXED BY contents_by_bytes WHERE type = ? ORDER BY sha256"
@@ -54,30 +33,38 @@ ON CONFLICT (id) DO UPDATE SET type = excluded.type, user = excluded.user, sha25
     created = excluded.created, truncated = excluded.truncated, block = excluded.block, preview = excluded.preview
 """
 _SET_MODEL = "INSERT INTO meta (name, value) VALUES ('model', ?) ON CONFLICT (name) DO NOTHING"
+_SOME_ROWS = """
+SELECT (SELECT max(length(id)) FROM (SELECT id FROM contents ORDER BY key DESC LIMIT 1)),
+    (SELECT length(bytes) FROM vectors WHERE block >= abs(random() % (SELECT max(block) FROM vectors)) LIMIT 1)
+"""
 _LENGTH = struct.Struct("<I")
 _DUPLICATES_NAMED = 100
+_IDS_A_READ = 1000
+_READ_LIMIT_S = 10.0
 
 
-class Store:
-    """Contents by id; every method may be called from the event loop."""
+class SqliteStore:
+    """Contents by id; every method may be called from the event loop. All raise StorageUnavailable."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, read_limit_s: float = _READ_LIMIT_S) -> None:
+        """Opens the file, or makes it. Raises StoreError when it must not be used."""
         self._path = path
         self.folder = path.parent
-        self._database = Database(path, _SCHEMA, _SCHEMA_VERSION)
-        self._fingerprint = self._read_fingerprint()
-
-    def _read_fingerprint(self) -> str | None:
-        """The model all stored vectors are of; None while there are none."""
-        row = self._database.read_connection.execute("SELECT value FROM meta WHERE name = 'model'").fetchone()
-        return row[0] if row else None
+        self.database = Database(path, rows.SCHEMA, read_limit_s)
+        found = self.database.write_connection.execute(rows.MODEL).fetchone()
+        self._fingerprint: str | None = found[0] if found else None
 
     async def close(self) -> None:
         """Finish the writes under way and close the file."""
-        await self._database.close()
+        await self.database.close()
 
     async def check(self) -> None:
-        """Nothing to ask for: the file is open."""
+        """Raises StorageUnavailable unless the file is in its place, and some of it can be read now."""
+        await self.database.reader.check(_SOME_ROWS)
+
+    def erasures_due(self) -> int:
+        """How many contents are erased for everybody who asks, but not yet overwritten in every file."""
+        return self.database.erasures_due()
 
     async def fingerprint(self) -> str | None:
         """The model all stored vectors are of; None while nothing was ever stored."""
@@ -85,22 +72,17 @@ class Store:
 
     async def check_model(self, fingerprint: str) -> None:
         """Raises ModelMismatch unless vectors of this model may be compared with the stored ones."""
-        if self._fingerprint is not None and self._fingerprint != fingerprint:
-            raise ModelMismatch(self._fingerprint, fingerprint)
+        _check_model(self._fingerprint, fingerprint)
 
-    async def put(self, content: Content, preview: bytes | None = None) -> None:
-        """Store a content and its preview, replacing what its id held, which is erased. Durable when it returns.
-
-        Raises StorageUnavailable.
-        """
+    async def put(self, content: Content, preview: bytes | None = None) -> Written:
+        """Store a content and its preview, replacing what its id held, which is erased. Durable when it returns."""
         embedding = content.embedding
-        await self.check_model(embedding.fingerprint)
-        self._fingerprint = embedding.fingerprint
         head = (content.id, content.type, content.user, content.sha256, content.created, int(embedding.truncated))
         vector = embedding.vector.astype("<f4").tobytes()
 
-        def put(connection: sqlite3.Connection) -> tuple[None, bool]:
+        def put(connection: sqlite3.Connection) -> tuple[list[str], int]:
             connection.execute(_SET_MODEL, (embedding.fingerprint,))
+            _check_model(connection.execute(rows.MODEL).fetchone()[0], embedding.fingerprint)
             replaced = connection.execute("SELECT block, preview FROM contents WHERE id = ?", (content.id,)).fetchall()
             _free(connection, replaced)
             (block,) = blocks.take(connection, "vectors", vector)
@@ -108,61 +90,66 @@ class Store:
             if preview is not None:
                 shown = json.dumps(blocks.take(connection, "previews", _LENGTH.pack(len(preview)) + preview))
             connection.execute(_PUT, (*head, block, shown))
-            return None, bool(replaced)
+            return [content.id] * len(replaced), len(replaced)
 
-        await self._database.write(put)
+        committed = await self.database.write(put)
+        self._fingerprint = embedding.fingerprint
+        return Written(committed.result, committed.overwritten)
 
-    async def delete(self, content_id: str) -> bool:
-        """Erase a content and its preview; False when there was none. Durable when it returns.
+    async def delete(self, content_id: str) -> Written:
+        """Erase a content and its preview, if there is one. Durable when it returns."""
+        return await self.delete_many([content_id])
 
-        Raises StorageUnavailable.
+    async def delete_many(self, ids: Sequence[str], user: str | None = None) -> Written:
+        """Erase contents and their previews, in one commit; with `user`, only those that are this user's."""
+        query = """
+            DELETE FROM contents WHERE id IN (SELECT value FROM json_each(?)) AND (? IS NULL OR user = ?)
+            RETURNING block, preview, id
         """
-        return bool(await self._delete("id = ?", content_id))
 
-    async def delete_user(self, user: str) -> list[str]:
-        """Erase all contents of a user, in one commit; their ids. Durable when it returns."""
-        return await self._delete("user = ?", user)
-
-    async def _delete(self, which: str, value: str) -> list[str]:
-        def delete(connection: sqlite3.Connection) -> tuple[list[str], bool]:
-            query = f"DELETE FROM contents WHERE {which} RETURNING block, preview, id"
-            gone = connection.execute(query, (value,)).fetchall()
+        def delete(connection: sqlite3.Connection) -> tuple[list[str], int]:
+            gone = connection.execute(query, (json.dumps(list(ids)), user, user)).fetchall()
             _free(connection, [row[:2] for row in gone])
-            return [row[2] for row in gone], bool(gone)
+            return [row[2] for row in gone], len(gone)
 
-        return await self._database.write(delete)
+        committed = await self.database.write(delete)
+        return Written(committed.result, committed.overwritten)
 
     async def get(self, content_id: str) -> Content | None:
         """The content stored under an id."""
-        rows = await self._database.read(f"SELECT {_COLUMNS} FROM contents WHERE id = ?", (content_id,))
-        return _content(rows[0]) if rows else None
+        found = await self._contents("WHERE id = ?", content_id)
+        return found[0] if found else None
 
     async def get_many(self, ids: Sequence[str]) -> list[Content]:
         """The contents stored under some ids, in the order they were first added."""
-        query = f"SELECT {_COLUMNS} FROM contents WHERE id IN (SELECT value FROM json_each(?)) ORDER BY key"
-        return await self._contents(query, json.dumps(list(ids)))
+        query = f"SELECT key, {rows.CONTENT} FROM contents WHERE id IN (SELECT value FROM json_each(?))"
+        found: list[tuple[int, Content]] = []
+        for first in range(0, len(ids), _IDS_A_READ):
+            some = json.dumps(list(ids[first : first + _IDS_A_READ]))
+            found += await self.database.reader.rows(lambda row: (row[0], rows.content(row[1:])), query, some)
+        return [content for _, content in sorted(dict(found).items())]
 
-    async def same_bytes(self, sha256: bytes, content_type: str) -> list[Content]:
+    async def same_bytes(self, sha256: bytes, content_type: ContentType) -> list[Content]:
         """Contents of these bytes, in the order they were first added; at most 100."""
-        query = f"SELECT {_COLUMNS} FROM contents WHERE type = ? AND sha256 = ? ORDER BY key LIMIT {_DUPLICATES_NAMED}"
-        return await self._contents(query, content_type, sha256)
+        chosen = f"WHERE type = ? AND sha256 = ? ORDER BY key LIMIT {_DUPLICATES_NAMED}"
+        return await self._contents(chosen, content_type, sha256)
 
     async def preview(self, content_id: str) -> tuple[Content, bytes] | None:
         """A content and its preview: a WebP of an image, UTF-8 of a text; None without the one or the other."""
         query = f"""
-            WITH shown AS (SELECT {_COLUMNS}, preview FROM contents WHERE id = ?)
+            WITH shown AS (SELECT {rows.CONTENT}, preview FROM contents WHERE id = ?)
             SELECT bytes, shown.* FROM shown, json_each(shown.preview) AS part JOIN previews ON block = part.value
             ORDER BY part.key
         """
-        rows = await self._database.read(query, (content_id,))
-        if not rows:
+        found = await self.database.reader.rows(lambda row: (row[0], rows.content(row[1:-1])), query, content_id)
+        if not found:
             return None
-        data = b"".join(row[0] for row in rows)
+        data = b"".join(piece for piece, _ in found)
         (length,) = _LENGTH.unpack_from(data)
-        return _content(rows[0][1:-1]), data[_LENGTH.size : _LENGTH.size + length]
+        return found[0][1], data[_LENGTH.size : _LENGTH.size + length]
 
     async def page(self, user: str | None, content_type: ContentType | None, limit: int, after: str | None) -> Page:
-        """The `limit` contents behind the cursor `after`, of one user and one type where they are given.
+        """The `limit` entries behind the cursor `after`, of one user and one type where they are given.
 
         In the order they were first added: whoever follows the cursors sees each content that stays exactly once,
         whatever is added or deleted meanwhile. Raises InvalidInput when `after` is no cursor.
@@ -174,70 +161,70 @@ class Store:
         else:
             by, chosen, values = "", "true", []
         table = f"contents INDEXED BY {by}" if by else "contents"
-        query = f"SELECT key, {_COLUMNS} FROM {table} WHERE {chosen} AND key > ? ORDER BY key LIMIT ?"
-        rows = await self._database.read(query, (*values, _key(after), limit + 1))
-        more = len(rows) > limit
-        return Page([_content(row[1:]) for row in rows[:limit]], str(rows[limit - 1][0]) if more else None)
+        query = f"SELECT key, {rows.ENTRY} FROM {table} WHERE {chosen} AND key > ? ORDER BY key LIMIT ?"
+
+        def keyed(row: Row) -> tuple[int, Entry]:
+            return row[0], rows.entry(row[1:])
+
+        found = await self.database.reader.rows(keyed, query, *values, _key(after), limit + 1)
+        more = len(found) > limit
+        return Page([entry for _, entry in found[:limit]], str(found[limit - 1][0]) if more else None)
 
     async def history(self, user: str, content_type: ContentType, limit: int) -> list[Content]:
         """A user's newest contents of one type, newest first."""
-        table = "contents INDEXED BY contents_by_age"
-        query = f"SELECT {_COLUMNS} FROM {table} WHERE user = ? AND type = ? ORDER BY created DESC, key DESC LIMIT ?"
-        return await self._contents(query, user, content_type, limit)
+        chosen = "INDEXED BY contents_by_age WHERE user = ? AND type = ? ORDER BY created DESC, key DESC LIMIT ?"
+        return await self._contents(chosen, user, content_type, limit)
 
     async def sample(self, content_type: ContentType, limit: int) -> list[Content]:
         """Contents of one type as if drawn by chance, yet the same each time: those with the smallest SHA-256."""
-        table = "contents INDEXED BY contents_by_bytes"
-        query = f"SELECT {_COLUMNS} FROM {table} WHERE type = ? ORDER BY sha256, key LIMIT ?"
-        return await self._contents(query, content_type, limit)
+        chosen = "INDEXED BY contents_by_bytes WHERE type = ? ORDER BY sha256, key LIMIT ?"
+        return await self._contents(chosen, content_type, limit)
 
     async def count(self) -> int:
         """How many contents are stored."""
-        return int((await self._database.read("SELECT count(*) FROM contents", ()))[0][0])
+        return int((await self.database.reader.rows(tuple, "SELECT count(*) FROM contents"))[0][0])
+
+    async def _contents(self, chosen: str, *values: str | bytes | int) -> list[Content]:
+        return await self.database.reader.rows(rows.content, f"SELECT {rows.CONTENT} FROM contents {chosen}", *values)
+
+    # For threads, not for the event loop: each over a connection of its own. They raise StoreError.
 
     def scan(self, batch: int) -> Iterator[list[Content]]:
-        """All contents, `batch` at a time, over a connection of its own: for a thread, not for the event loop."""
-        connection = connect(self._path, _SCHEMA, _SCHEMA_VERSION)
-        try:
-            cursor = connection.execute(f"SELECT {_COLUMNS} FROM contents ORDER BY key")
-            while rows := cursor.fetchmany(batch):
-                yield [_content(row) for row in rows]
-        finally:
-            connection.close()
+        """All contents, `batch` at a time."""
+        for page in self._pages(batch, f"SELECT {rows.CONTENT} FROM contents ORDER BY key"):
+            yield [rows.content(row) for row in page]
 
     def heads(self, content_type: ContentType, batch: int) -> Iterator[Heads]:
-        """All contents of a type without their vectors, `batch` at a time, over a connection of its own: for a thread.
-
-        Ordered by their bytes.
-        """
-        connection = connect(self._path, _SCHEMA, _SCHEMA_VERSION)
-        try:
-            cursor = connection.execute(HEADS, (content_type,))
-            while rows := cursor.fetchmany(batch):
-                yield Heads(*zip(*rows, strict=True))
-        finally:
-            connection.close()
+        """All contents of a type without their vectors, `batch` at a time, ordered by their bytes."""
+        for page in self._pages(batch, HEADS, content_type):
+            yield Heads(*zip(*page, strict=True))
 
     def vectors(self, keys: Sequence[int]) -> Vector:
-        """(len(keys), 512) float32: the vectors of these ascending keys, over a connection of its own: for a thread."""
-        connection = connect(self._path, _SCHEMA, _SCHEMA_VERSION)
+        """(len(keys), 512) float32: the vectors of these ascending keys."""
+        chosen = "key IN (SELECT value FROM json_each(?)) ORDER BY key"
+        pages = self._pages(len(keys) or 1, f"SELECT {rows.VECTOR} FROM contents WHERE {chosen}", json.dumps(keys))
+        vectors = b"".join(vector for page in pages for (vector,) in page)
+        return np.frombuffer(vectors, "<f4").reshape(len(keys), DIMENSION)
+
+    def _pages(self, batch: int, query: str, *values: str) -> Iterator[list[Row]]:
         try:
-            places = ",".join("?" * len(keys))
-            rows = connection.execute(
-                f"SELECT {VECTOR} FROM contents WHERE key IN ({places}) ORDER BY key", keys
-            ).fetchall()
-        finally:
-            connection.close()
-        return np.frombuffer(b"".join(vector for (vector,) in rows), "<f4").reshape(len(keys), DIMENSION)
-
-    async def _contents(self, query: str, *values: Any) -> list[Content]:
-        return [_content(row) for row in await self._database.read(query, values)]
+            with closing(open_reader(self._path)) as connection:
+                cursor = connection.execute(query, values)
+                while page := cursor.fetchmany(batch):
+                    yield page
+        except sqlite3.Error as error:
+            raise StoreError(f"{self._path} cannot be read ({error}): {RESTORE}") from error
 
 
-def _free(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+def _check_model(stored: str | None, served: str) -> None:
+    if stored not in (None, served):
+        raise ModelMismatch(stored or "", served)
+
+
+def _free(connection: sqlite3.Connection, found: Sequence[Row]) -> None:
     """Erase the vectors and previews in the blocks that rows of `contents` name, as (block, preview)."""
-    blocks.free(connection, "vectors", [block for block, _ in rows])
-    blocks.free(connection, "previews", [block for _, shown in rows if shown for block in json.loads(shown)])
+    blocks.free(connection, "vectors", [block for block, _ in found])
+    blocks.free(connection, "previews", [block for _, shown in found if shown for block in json.loads(shown)])
 
 
 def _key(cursor: str | None) -> int:
@@ -246,9 +233,3 @@ def _key(cursor: str | None) -> int:
     if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 18):
         raise InvalidInput("after must be the `next` of the page before", "invalid_after")
     return int(cursor)
-
-
-def _content(row: Row) -> Content:
-    content_id, content_type, user, sha256, created, truncated, vector, fingerprint = row
-    embedding = Embedding(np.frombuffer(vector, "<f4"), fingerprint, bool(truncated))
-    return Content(content_id, content_type, user, sha256, created, embedding)

@@ -16,7 +16,7 @@ from index_sidecar.archive.content import CONTENT_TYPES, Content, ContentType
 from index_sidecar.archive.grouping import NEAR_IDENTICAL, choose, new_to, seeds_of, seeds_of_all
 from index_sidecar.archive.relevance import Calibration, calibrate
 from index_sidecar.settings import Settings
-from index_sidecar.sqlite.store import Store
+from index_sidecar.sqlite.store import SqliteStore
 
 from ..support.contents import content_of
 from ..support.fake_torchserve import PNG, FakeTorchServe, vector_of
@@ -210,7 +210,7 @@ async def test_the_historical_call(world: Sidecar) -> None:
 
 async def test_the_cost_does_not_grow_with_the_history(settings: Settings) -> None:
     # 10,000 contents of ann's and 600 of carl's; what is looked at of both is 300 of each type.
-    store = Store(settings.data_dir / "contents.sqlite")
+    store = SqliteStore(settings.data_dir / "contents.sqlite")
     contents = [
         _planted(f"{user}-{number % 3}-{number}-{each}", number % 3, start + number, each, user)
         for user, count, start in (("ann", 5000, 5000), ("carl", 300, 20_000), ("bob", 500, 0))

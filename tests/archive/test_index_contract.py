@@ -16,7 +16,7 @@ from index_sidecar.archive.content import CONTENT_TYPES, Content, ContentType, E
 from index_sidecar.archive.ports import VectorIndex
 from index_sidecar.qdrant.index import QdrantIndex
 from index_sidecar.qdrant.store import QdrantStore
-from index_sidecar.sqlite.store import Store
+from index_sidecar.sqlite.store import SqliteStore
 from index_sidecar.vectors.exact import DType
 from index_sidecar.vectors.index import FaissIndex
 
@@ -64,7 +64,7 @@ class FaissEngine:
         self.score_error = 1e-5 if (options.dtype, self.exact) == ("float32", True) else 2e-4
 
     async def open(self) -> None:
-        self._store = Store(self._folder / "contents.sqlite")
+        self._store = SqliteStore(self._folder / "contents.sqlite")
         options = self._options
         # The vectors of the fake model have no neighbourhoods, so lists cannot reach much: here any recall will do.
         self.index = FaissIndex(self._folder, options.dtype, options.exact_rows, -1.0, options.snapshot_rows)

@@ -443,6 +443,7 @@ async def test_health(sidecar: Sidecar) -> None:
         "model": FINGERPRINT,
         "weights": "untrained",
         "contents": {"text": 1, "image": 1},
+        "erasures_due": 0,
     }
     assert (await sidecar.call("GET", "/ready")).json == {"status": "ready"}
 
@@ -522,7 +523,7 @@ async def test_a_failure_inside_us_says_nothing_of_itself(sidecar: Sidecar, capl
     # A store that is closed under the running service is as unexpected as it gets.
     server: Any = sidecar.client.server
     service = server.app[SERVICE]
-    service._store._database.read_connection.close()
+    service._store.database.reader.connection.close()
     reply = await sidecar.call("GET", "/contents/a")
     assert reply.error == (500, "internal")
     assert reply.json["error"]["message"] == "an unexpected error, which the log describes"

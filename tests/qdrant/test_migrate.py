@@ -14,7 +14,7 @@ import pytest
 
 from index_sidecar.archive.content import CONTENT_TYPES, Content
 from index_sidecar.qdrant.store import QdrantStore
-from index_sidecar.sqlite.store import Store
+from index_sidecar.sqlite.store import SqliteStore
 
 from ..support.contents import content_of, plain
 from ..support.qdrant_server import QdrantServers, wait_for
@@ -31,7 +31,7 @@ def _preview(content: Content) -> bytes | None:
 
 
 async def _fill(data_dir: Path, contents: list[Content]) -> None:
-    store = Store(data_dir / "contents.sqlite")
+    store = SqliteStore(data_dir / "contents.sqlite")
     await asyncio.gather(*(store.put(content, _preview(content)) for content in contents))
     await store.close()
 
@@ -139,7 +139,7 @@ async def test_what_is_wrong_is_told_in_one_line(qdrant: QdrantServers, tmp_path
     assert not (tmp_path / "contents.sqlite").exists()
 
     await _fill(tmp_path, CONTENTS[:3])
-    store = Store(tmp_path / "contents.sqlite")  # as a running sidecar has it
+    store = SqliteStore(tmp_path / "contents.sqlite")  # as a running sidecar has it
     code, errors = _migrate(qdrant, tmp_path, collection_name)
     assert (code, errors.count("\n")) == (1, 1)
     assert f"another sidecar uses {tmp_path}: stop it" in errors

@@ -21,6 +21,7 @@ from aiohttp import web
 
 from index_sidecar.archive.content import CONTENT_TYPES, digest
 from index_sidecar.archive.errors import InvalidInput, ModelMismatch, StorageUnavailable, StoreError
+from index_sidecar.archive.ports import Written
 from index_sidecar.qdrant.collection import Nodes, QdrantCollection
 from index_sidecar.qdrant.store import QdrantStore, point_id
 
@@ -75,11 +76,10 @@ async def test_a_put_replaces_all_that_its_id_held(store: QdrantStore) -> None:
 
 
 async def test_delete(stores: list[QdrantStore]) -> None:
-    assert await stores[0].delete("a") is False
+    assert (await stores[0].delete("a")).gone == []
     await stores[0].put(content_of("a"))
-    assert [await stores[1].delete("b"), await stores[1].delete("a"), await stores[0].delete("a")] == [
-        *(False, True, False),
-    ]
+    calls = ((stores[1], "b"), (stores[1], "a"), (stores[0], "a"))
+    assert [(await store.delete(content_id)).gone for store, content_id in calls] == [[], ["a"], []]
     assert await stores[0].get("a") is None
     assert await stores[0].count() == 0
 
@@ -190,11 +190,16 @@ async def test_all_contents_of_a_user_go_and_no_others(stores: list[QdrantStore]
     contents = [content_of(f"id {i}", b"%d" % i, user=("ann", "bob", None)[i % 3]) for i in range(2400)]
     for first in range(0, 2400, 400):
         await stores[0].put_all([(content, None) for content in contents[first : first + 400]])
-    gone = await stores[1].delete_user("ann")
-    assert sorted(gone) == sorted(each.id for each in contents if each.user == "ann")
+    gone = [
+        await stores[1].delete_many([each.id for each in contents[first : first + 800]], "ann")
+        for first in range(0, 2400, 800)
+    ]
+    assert sorted(id_ for each in gone for id_ in each.gone) == sorted(
+        each.id for each in contents if each.user == "ann"
+    )
     assert await stores[0].count() == 1600
-    assert await stores[0].delete_user("ann") == []
-    assert await stores[0].delete_user("nobody") == []
+    assert (await stores[0].delete_many(["id 0", "id 1"], "ann")).gone == []
+    assert (await stores[0].delete_many(["id 0", "id 1"], "nobody")).gone == []
 
 
 async def test_vectors_of_two_models_are_never_mixed(stores: list[QdrantStore]) -> None:
@@ -221,10 +226,11 @@ async def test_of_two_models_at_the_very_first_add_one_wins(qdrant: QdrantServer
         )
         winner = await stores[0].fingerprint()
         for content, result in zip(contents, done, strict=True):
-            expected = type(None) if content.embedding.fingerprint == winner else ModelMismatch
+            expected = Written if content.embedding.fingerprint == winner else ModelMismatch
             assert type(result) is expected
         page = await stores[1].page(None, None, 100, None)
-        assert {content.embedding.fingerprint for content in page.contents} == {winner}
+        stored = await stores[1].get_many([entry.id for entry in page.contents])
+        assert {content.embedding.fingerprint for content in stored} == {winner}
         assert len(page.contents) == 4
 
 
@@ -446,7 +452,7 @@ async def test_what_is_deleted_leaves_the_disk_on_demand(
     await store.put(content_of(secret, secret.encode(), user="ann"))
     node = qdrant.nodes[0]
     folder, path = node.folder / "storage" / "collections" / collection_name, f"/collections/{collection_name}"
-    assert await store.delete_user("ann") == [secret]
+    assert (await store.delete_many([secret, "id 1"], "ann")).gone == [secret]
     assert _lies_about(folder, secret.encode(), vector)  # not at once: that is what the README says
 
     node.call("PATCH", path, {"optimizers_config": {"deleted_threshold": 0.000001}})

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from index_sidecar.archive.content import digest
-from index_sidecar.archive.errors import ModelMismatch, StorageUnavailable, StoreError
-from index_sidecar.sqlite.store import HEADS, Store
+from index_sidecar.archive.errors import ModelMismatch, StorageFull, StorageUnavailable, StoreError
+from index_sidecar.sqlite.store import HEADS, SqliteStore
 
 from ..support.contents import content_of, plain
 from ..support.fake_torchserve import FINGERPRINT
@@ -30,8 +30,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(runner: asyncio.Runner, path: Path) -> Iterator[Store]:
-    store = Store(path)
+def store(runner: asyncio.Runner, path: Path) -> Iterator[SqliteStore]:
+    store = SqliteStore(path)
     yield store
     runner.run(store.close())
 
@@ -40,14 +40,14 @@ def _pragma(connection: sqlite3.Connection, name: str) -> object:
     return connection.execute(f"PRAGMA {name}").fetchone()[0]
 
 
-def _statements(store: Store, seen: list[str]) -> None:
-    store._database.write_connection.set_trace_callback(seen.append)
+def _statements(store: SqliteStore, seen: list[str]) -> None:
+    store.database.write_connection.set_trace_callback(seen.append)
 
 
-async def test_the_settings_durability_rests_on_are_in_force(store: Store) -> None:
+async def test_the_settings_durability_rests_on_are_in_force(store: SqliteStore) -> None:
     await store.put(content_of("a"))
     names = ("journal_mode", "synchronous", "page_size", "secure_delete")
-    assert {name: _pragma(store._database.write_connection, name) for name in names} == {
+    assert {name: _pragma(store.database.write_connection, name) for name in names} == {
         "journal_mode": "wal",
         "synchronous": 2,  # FULL
         "page_size": 16384,
@@ -55,7 +55,7 @@ async def test_the_settings_durability_rests_on_are_in_force(store: Store) -> No
     }
 
 
-async def test_what_a_put_acknowledged_another_connection_reads(store: Store, path: Path) -> None:
+async def test_what_a_put_acknowledged_another_connection_reads(store: SqliteStore, path: Path) -> None:
     await store.put(content_of("a", b"one", user="u"))
     connection = sqlite3.connect(path)
     rows = connection.execute("SELECT id, type, user, sha256, created FROM contents").fetchall()
@@ -63,7 +63,7 @@ async def test_what_a_put_acknowledged_another_connection_reads(store: Store, pa
     assert rows == [("a", "text", "u", digest(b"one"), 1_700_000_000.25)]
 
 
-async def test_a_content_comes_back_as_it_was_put(store: Store) -> None:
+async def test_a_content_comes_back_as_it_was_put(store: SqliteStore) -> None:
     contents = [
         content_of("a", b"one", user="u", truncated=True),
         content_of("b/?% 漢🙂", b"two", "image"),
@@ -77,12 +77,12 @@ async def test_a_content_comes_back_as_it_was_put(store: Store) -> None:
 
 async def test_it_all_comes_back_after_a_close(path: Path) -> None:
     contents = [content_of(f"id {i}", b"%d" % i) for i in range(5)]
-    store = Store(path)
+    store = SqliteStore(path)
     assert await store.fingerprint() is None
     for content in contents:
         await store.put(content)
     await store.close()
-    store = Store(path)
+    store = SqliteStore(path)
     assert await store.fingerprint() == FINGERPRINT
     pages = list(store.scan(2))
     assert [[plain(content) for content in page] for page in pages] == [
@@ -91,7 +91,7 @@ async def test_it_all_comes_back_after_a_close(path: Path) -> None:
     await store.close()
 
 
-async def test_heads_and_vectors_are_all_of_the_contents(store: Store) -> None:
+async def test_heads_and_vectors_are_all_of_the_contents(store: SqliteStore) -> None:
     contents = [content_of(f"id {i}", b"%d" % i, ("text", "image")[i % 2], (None, "u")[i % 3 == 0]) for i in range(7)]
     for content in contents:
         await store.put(content)
@@ -108,12 +108,12 @@ async def test_heads_and_vectors_are_all_of_the_contents(store: Store) -> None:
     assert store.vectors([]).shape == (0, 512)
 
 
-async def test_heads_are_read_without_the_vectors(store: Store) -> None:
-    plan = await store._database.read("EXPLAIN QUERY PLAN " + HEADS, ("text",))
+async def test_heads_are_read_without_the_vectors(store: SqliteStore) -> None:
+    plan = await store.database.reader.rows(tuple, "EXPLAIN QUERY PLAN " + HEADS, "text")
     assert [row[3] for row in plan] == ["SEARCH contents USING COVERING INDEX contents_by_bytes (type=?)"]
 
 
-async def test_a_put_replaces_what_its_id_held(store: Store) -> None:
+async def test_a_put_replaces_what_its_id_held(store: SqliteStore) -> None:
     await store.put(content_of("a", b"one", user="u", truncated=True))
     replaced = content_of("a", b"two", "image")
     await store.put(replaced)
@@ -121,14 +121,14 @@ async def test_a_put_replaces_what_its_id_held(store: Store) -> None:
     assert await store.count() == 1
 
 
-async def test_delete(store: Store) -> None:
+async def test_delete(store: SqliteStore) -> None:
     await store.put(content_of("a"))
-    assert [await store.delete("b"), await store.delete("a"), await store.delete("a")] == [False, True, False]
+    assert [(await store.delete(each)).gone for each in ("b", "a", "a")] == [[], ["a"], []]
     assert await store.get("a") is None
     assert await store.count() == 0
 
 
-async def test_the_same_bytes_are_named_in_the_order_they_were_first_added(store: Store) -> None:
+async def test_the_same_bytes_are_named_in_the_order_they_were_first_added(store: SqliteStore) -> None:
     for content_id in ("c", "a", "b"):
         await store.put(content_of(content_id, b"same"))
     await store.put(content_of("d", b"other"))
@@ -141,7 +141,7 @@ async def test_the_same_bytes_are_named_in_the_order_they_were_first_added(store
     assert len(await store.same_bytes(digest(b"same"), "text")) == 100
 
 
-async def test_concurrent_puts_share_commits(store: Store) -> None:
+async def test_concurrent_puts_share_commits(store: SqliteStore) -> None:
     seen: list[str] = []
     _statements(store, seen)
     await asyncio.gather(*(store.put(content_of(f"id {i}", b"%d" % i)) for i in range(500)))
@@ -150,7 +150,7 @@ async def test_concurrent_puts_share_commits(store: Store) -> None:
     assert await store.count() == 500
 
 
-async def test_puts_one_after_the_other_have_a_commit_each(store: Store) -> None:
+async def test_puts_one_after_the_other_have_a_commit_each(store: SqliteStore) -> None:
     seen: list[str] = []
     _statements(store, seen)
     for i in range(3):
@@ -159,36 +159,36 @@ async def test_puts_one_after_the_other_have_a_commit_each(store: Store) -> None
 
 
 async def test_a_close_finishes_the_writes_under_way(path: Path) -> None:
-    store = Store(path)
+    store = SqliteStore(path)
     puts = [asyncio.create_task(store.put(content_of(f"id {i}"))) for i in range(50)]
     await asyncio.sleep(0)
     await store.close()
     await asyncio.gather(*puts)
-    store = Store(path)
+    store = SqliteStore(path)
     assert await store.count() == 50
     await store.close()
 
 
 async def test_a_full_disk_is_told_logged_and_gone_when_there_is_room_again(
-    store: Store, caplog: pytest.LogCaptureFixture
+    store: SqliteStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     await store.put(content_of("a"))
-    limit = _pragma(store._database.write_connection, "max_page_count")
-    store._database.write_connection.execute(
+    limit = _pragma(store.database.write_connection, "max_page_count")
+    store.database.write_connection.execute(
         "PRAGMA max_page_count = 1"
     )  # what SQLite then raises is what a full disk raises
     puts = [store.put(content_of(f"id {i}", b"%d" % i)) for i in range(100)]
     failures = await asyncio.gather(*puts, return_exceptions=True)
-    assert {type(failure) for failure in failures} == {StorageUnavailable}
+    assert {type(failure) for failure in failures} == {StorageFull}
     assert await store.count() == 1  # all of a commit is there, or none
-    store._database.write_connection.execute(f"PRAGMA max_page_count = {limit}")
+    store.database.write_connection.execute(f"PRAGMA max_page_count = {limit}")
     await store.put(content_of("b"))
     assert await store.count() == 2
     assert "full" in caplog.text
     assert {record.levelno for record in caplog.records} == {logging.ERROR}
 
 
-async def test_a_failure_nobody_foresaw_leaves_no_caller_waiting(store: Store) -> None:
+async def test_a_failure_nobody_foresaw_leaves_no_caller_waiting(store: SqliteStore) -> None:
     # The ids of the product can have no lone surrogate; that SQLite cannot take one serves as the surprise.
     with pytest.raises(StorageUnavailable):
         await asyncio.wait_for(store.put(content_of("\ud800")), 2)
@@ -196,7 +196,7 @@ async def test_a_failure_nobody_foresaw_leaves_no_caller_waiting(store: Store) -
     assert await store.count() == 1
 
 
-async def test_vectors_of_two_models_are_never_mixed(store: Store) -> None:
+async def test_vectors_of_two_models_are_never_mixed(store: SqliteStore) -> None:
     await store.put(content_of("a"))
     with pytest.raises(ModelMismatch) as caught:
         await store.put(content_of("b", fingerprint=OTHER_MODEL))
@@ -208,7 +208,7 @@ async def test_vectors_of_two_models_are_never_mixed(store: Store) -> None:
         await store.check_model(OTHER_MODEL)
 
 
-async def test_a_second_process_is_kept_out(store: Store, path: Path) -> None:
+async def test_a_second_process_is_kept_out(store: SqliteStore, path: Path) -> None:
     command = [sys.executable, "-m", "index_sidecar"]
     environment = {**os.environ, "DATA_DIR": str(path.parent), "PORT": "0"}
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
@@ -244,7 +244,7 @@ def test_what_is_not_our_store_is_refused_and_left_as_it_is(make: Callable[[Path
     make(path)
     before = path.read_bytes() if path.is_file() else b""
     with pytest.raises(StoreError, match=str(path)):
-        Store(path)
+        SqliteStore(path)
     assert (path.read_bytes() if path.is_file() else b"") == before
     lock = subprocess.run(["flock", "--nonblock", path.parent / "lock", "true"], check=False)
     assert lock.returncode == 0  # the refused store holds nothing any more
@@ -254,10 +254,10 @@ def test_the_refusal_of_another_version_says_which(path: Path) -> None:
     path.parent.mkdir()
     _unknown_version(path)
     with pytest.raises(StoreError, match=r"schema version 99, this program knows 1"):
-        Store(path)
+        SqliteStore(path)
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match=r"file/data cannot be written .* set DATA_DIR"):
-        Store(tmp_path / "file" / "data" / "contents.sqlite")
+        SqliteStore(tmp_path / "file" / "data" / "contents.sqlite")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from index_sidecar.archive.content import Content, ContentType, Embedding, Hit, Vector, digest
-from index_sidecar.sqlite.store import Store
+from index_sidecar.sqlite.store import SqliteStore
 from index_sidecar.vectors.exact import DType, ExactVectors
 from index_sidecar.vectors.index import FaissIndex
 
@@ -45,13 +45,13 @@ def contents_of(rows: int, seed: int = 1, content_type: ContentType = "image") -
 
 
 @pytest.fixture
-def store(runner: asyncio.Runner, tmp_path: Path) -> Iterator[Store]:
-    store = Store(tmp_path / "data" / "contents.sqlite")
+def store(runner: asyncio.Runner, tmp_path: Path) -> Iterator[SqliteStore]:
+    store = SqliteStore(tmp_path / "data" / "contents.sqlite")
     yield store
     runner.run(store.close())
 
 
-async def opened(store: Store, exact_rows: int, recall: float = 0.0, dtype: DType = "float32") -> FaissIndex:
+async def opened(store: SqliteStore, exact_rows: int, recall: float = 0.0, dtype: DType = "float32") -> FaissIndex:
     """An index loaded from the store, in the store's folder."""
     index = FaissIndex(store.folder, dtype, exact_rows, recall, NEVER)
     await index.load(store)
@@ -79,7 +79,7 @@ async def found(index: FaissIndex, contents: list[Content], query: Vector) -> fl
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-async def test_it_grows_and_shrinks_far(store: Store, dtype: DType) -> None:
+async def test_it_grows_and_shrinks_far(store: SqliteStore, dtype: DType) -> None:
     index = await opened(store, NEVER, dtype=dtype)
     contents = [content_of(f"id {i:04}", b"%d" % i, user=f"user {i % 7}") for i in range(2500)]
     await index.upsert(contents[:1])
@@ -101,7 +101,7 @@ async def test_it_grows_and_shrinks_far(store: Store, dtype: DType) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-async def test_many_queries_at_once_score_like_one(store: Store, dtype: DType) -> None:
+async def test_many_queries_at_once_score_like_one(store: SqliteStore, dtype: DType) -> None:
     index = await opened(store, NEVER, dtype=dtype)
     await index.upsert(contents_of(9000))  # more than a block of float16 rows
     queries = neighbourhoods(40, 5)
@@ -114,7 +114,7 @@ async def test_many_queries_at_once_score_like_one(store: Store, dtype: DType) -
 
 
 @pytest.mark.parametrize("exact_rows", [NEVER, 100])
-async def test_what_was_deleted_is_gone_from_memory_too(store: Store, exact_rows: int) -> None:
+async def test_what_was_deleted_is_gone_from_memory_too(store: SqliteStore, exact_rows: int) -> None:
     index = await opened(store, exact_rows)
     contents = contents_of(300)
     await index.upsert(contents)
@@ -140,7 +140,7 @@ def _codes(vectors: object, number: int) -> np.ndarray[tuple[int, int], np.dtype
     return faiss.rev_swig_ptr(lists.get_codes(number), size * 512).reshape(size, 512)  # type: ignore[no-any-return]
 
 
-async def test_past_its_size_a_type_becomes_approximate_and_tells_what_it_reaches(store: Store) -> None:
+async def test_past_its_size_a_type_becomes_approximate_and_tells_what_it_reaches(store: SqliteStore) -> None:
     index = await opened(store, 1500, recall=0.9)
     contents = contents_of(1500)
     await index.upsert(contents)
@@ -161,7 +161,7 @@ async def test_past_its_size_a_type_becomes_approximate_and_tells_what_it_reache
     await index.close()
 
 
-async def test_scores_of_an_approximate_index_are_those_of_float16(store: Store) -> None:
+async def test_scores_of_an_approximate_index_are_those_of_float16(store: SqliteStore) -> None:
     index = await opened(store, 100)
     contents = contents_of(500)
     await index.upsert(contents)
@@ -174,7 +174,7 @@ async def test_scores_of_an_approximate_index_are_those_of_float16(store: Store)
     await index.close()
 
 
-async def test_nothing_that_happens_during_a_build_is_lost(store: Store) -> None:
+async def test_nothing_that_happens_during_a_build_is_lost(store: SqliteStore) -> None:
     index = await opened(store, 2000)
     contents = {content.id: content for content in contents_of(4000)}
     new = contents_of(1500, 2)
@@ -209,7 +209,7 @@ async def test_nothing_that_happens_during_a_build_is_lost(store: Store) -> None
 
 
 async def test_what_cannot_reach_the_recall_stays_exact_until_it_has_doubled(
-    store: Store, caplog: pytest.LogCaptureFixture
+    store: SqliteStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     index = await opened(store, 100, recall=1.1)
 
@@ -232,7 +232,7 @@ async def test_what_cannot_reach_the_recall_stays_exact_until_it_has_doubled(
     await index.close()
 
 
-async def test_it_is_built_anew_when_it_has_doubled_or_lost_a_fifth(store: Store) -> None:
+async def test_it_is_built_anew_when_it_has_doubled_or_lost_a_fifth(store: SqliteStore) -> None:
     index = await opened(store, 100)
     contents = contents_of(400)
     await index.upsert(contents)
@@ -248,7 +248,7 @@ async def test_it_is_built_anew_when_it_has_doubled_or_lost_a_fifth(store: Store
     await index.close()
 
 
-async def test_the_event_loop_goes_on_while_an_index_is_filled_built_and_searched(store: Store) -> None:
+async def test_the_event_loop_goes_on_while_an_index_is_filled_built_and_searched(store: SqliteStore) -> None:
     # What else the machine does can hold the loop up, too, but not every time: the best of a few tries is ours.
     contents = contents_of(12_000)
     stalls_s: list[float] = []
@@ -257,7 +257,7 @@ async def test_the_event_loop_goes_on_while_an_index_is_filled_built_and_searche
     assert min(stalls_s) < 0.05, stalls_s
 
 
-async def _longest_stall_s(store: Store, contents: list[Content]) -> float:
+async def _longest_stall_s(store: SqliteStore, contents: list[Content]) -> float:
     """Of the event loop, while an index is filled, built and searched."""
     index = await opened(store, 5000)
     worst_s = 0.0
@@ -293,7 +293,7 @@ def test_what_is_shared_out_over_the_cores_is_the_whole_answer(dtype: DType, cou
     assert scores == pytest.approx(-np.sort(-true, axis=1)[:, :k], abs=1e-5)
 
 
-async def test_a_search_is_answered_with_the_ones_before_it_and_waits_for_no_change_between(store: Store) -> None:
+async def test_a_search_is_answered_with_the_ones_before_it_and_waits_for_no_change_between(store: SqliteStore) -> None:
     # If it did, then of many callers that ask again and again, each batch would hold a single one, for good.
     index = await opened(store, NEVER)
     contents, order = contents_of(40_000), []
@@ -314,7 +314,7 @@ async def test_a_search_is_answered_with_the_ones_before_it_and_waits_for_no_cha
     await index.close()
 
 
-async def test_a_close_during_a_build_ends_it(store: Store) -> None:
+async def test_a_close_during_a_build_ends_it(store: SqliteStore) -> None:
     index = await opened(store, 100)
     await index.upsert(contents_of(8000))
     while (await index.state("image")).build is None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from index_sidecar.archive.content import Content, Vector
-from index_sidecar.sqlite.store import Store
+from index_sidecar.sqlite.store import SqliteStore
 from index_sidecar.vectors.disk import Disk
 from index_sidecar.vectors.index import FaissIndex
 from index_sidecar.vectors.snapshot import Header, Snapshot
@@ -39,7 +39,7 @@ class Archive:
         self.contents: dict[str, Content] = {}
 
     async def open(self) -> None:
-        self.store = Store(self.folder / "contents.sqlite")
+        self.store = SqliteStore(self.folder / "contents.sqlite")
         self.index = FaissIndex(self.folder, "float32", self.exact_rows, self.recall, self.least_rows)
         await self.index.load(self.store)
 
