@@ -7,10 +7,9 @@ import asyncio
 import os
 import sys
 
-from aiohttp import web
-
 from . import __version__, logs
 from .archive.errors import ContentError, ModelMismatch, StoreError
+from .http.server import serve
 from .qdrant import migrate
 from .qdrant.collection import Nodes, QdrantCollection
 from .qdrant.index import QdrantIndex
@@ -63,14 +62,7 @@ def _serve(settings: Settings) -> None:
     from .app import create_app  # with Faiss, which no other command has to wait for
 
     try:
-        web.run_app(
-            create_app(settings),
-            host=settings.host,
-            port=settings.port,
-            access_log=None,
-            print=lambda line: print(line, file=sys.stderr, flush=True),
-            handler_cancellation=False,
-        )
+        asyncio.run(serve(create_app(settings), settings.host, settings.port, settings.idle_timeout_s))
     except (StoreError, ModelMismatch, OSError) as error:
         print(f"index_sidecar: cannot start: {error}", file=sys.stderr)
         sys.exit(1)

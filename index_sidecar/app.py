@@ -17,7 +17,7 @@ from .archive.service import ContentService
 from .embedding.previews import Previews
 from .embedding.torchserve import TorchServeEmbedder
 from .http.body import Bodies
-from .http.handlers import BODIES, EMBEDDER, SERVICE, SETTINGS
+from .http.handlers import BODIES, EMBEDDER, SERVICE
 from .http.middlewares import answer_errors, log_access, name_request
 from .http.routes import add_routes
 from .qdrant.collection import Nodes, QdrantCollection
@@ -30,6 +30,7 @@ from .vectors.index import FaissIndex
 
 logger = logging.getLogger(__name__)
 
+_SETTINGS = web.AppKey("settings", Settings)
 _PROBE_PAUSE_S = 2.0
 _WARM_UP_AFTER_S = 5.0
 
@@ -39,15 +40,20 @@ def create_app(settings: Settings) -> web.Application:
     # From the outside in. The request's name comes first, for all that is logged within bears it; the access log sees
     # the status that goes out, so errors become answers within it.
     app = web.Application(middlewares=[name_request, log_access, answer_errors])
-    app[SETTINGS] = settings
-    app[BODIES] = Bodies(settings.max_inflight_bytes, settings.body_timeout_s)
+    app[_SETTINGS] = settings
+    app[BODIES] = Bodies(
+        settings.max_inflight_bytes,
+        {"text": settings.max_text_bytes, "image": settings.max_image_bytes},
+        settings.body_timeout_s,
+        settings.body_idle_s,
+    )
     add_routes(app)
     app.cleanup_ctx.append(_parts)
     return app
 
 
 async def _parts(app: web.Application) -> AsyncIterator[None]:
-    settings = app[SETTINGS]
+    settings = app[_SETTINGS]
     async with contextlib.AsyncExitStack() as stack:
         previews = Previews(settings.previews)
         stack.callback(previews.close)

@@ -108,6 +108,10 @@ class Settings:
     max_image_bytes: int = _setting(32 * 1024 * 1024, _whole(1, 1 << 30), "largest image file; then 413")
     max_inflight_bytes: int = _setting(512 * 1024 * 1024, _whole(1 << 20, 1 << 36), "bodies held at once; then 503")
     body_timeout_s: int = _setting(60, _whole(1, 3600), "longest wait for a request's body; then 408")
+    body_idle_s: int = _setting(10, _whole(1, 3600), "longest wait for the next bytes of a body; then 408")
+    idle_timeout_s: int = _setting(
+        75, _whole(1, 3600), "how long a connection may wait for a request, also amid its head; more than a proxy's"
+    )
     erase_wait_s: int = _setting(
         5, _whole(0, 600), 'longest wait of a call that erases for the overwriting; then "overwritten": false'
     )
@@ -146,9 +150,16 @@ class Settings:
                 except ValueError as error:
                     shown = re.sub(r"//.*@", "//...@", environment[name])  # somebody's password, perhaps
                     mistakes.append(f"{name}={shown!r} {error}")
+        settings = cls(**values)
+        for name in ("max_text_bytes", "max_image_bytes"):
+            if settings.max_inflight_bytes < getattr(settings, name):
+                mistakes.append(
+                    f"MAX_INFLIGHT_BYTES={settings.max_inflight_bytes} must not be less than"
+                    f" {name.upper()}={getattr(settings, name)}: no content of that size could ever be taken"
+                )
         if mistakes:
             raise SettingsError("\n".join(mistakes))
-        return cls(**values)
+        return settings
 
     @classmethod
     def help(cls) -> str:

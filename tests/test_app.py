@@ -8,16 +8,15 @@ import socket
 from pathlib import Path
 
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
 
-from index_sidecar.app import create_app
 from index_sidecar.archive.errors import ModelMismatch
 from index_sidecar.settings import Settings
 from index_sidecar.sqlite.store import SqliteStore
 
 from .support.contents import content_of
 from .support.fake_torchserve import FINGERPRINT, FakeTorchServe
-from .support.sidecar import Sidecar, SidecarProcess, running
+from .support.sidecar import Sidecar, SidecarProcess, running, serving
 
 OTHER_MODEL = "clip-vit-b-32:openai:fedcba9876543210:p1"
 
@@ -30,7 +29,7 @@ async def test_while_the_index_is_built_nothing_but_looking_is_served(settings: 
     store = SqliteStore(settings.data_dir / "contents.sqlite")
     await asyncio.gather(*(store.put(content_of(f"id {i}", b"%d" % i)) for i in range(10_000)))
     await store.close()
-    async with TestClient(TestServer(create_app(settings))) as client:
+    async with TestClient(serving(settings)) as client:
         sidecar = Sidecar(client)
         refused = await asyncio.gather(
             sidecar.call("GET", "/ready"),

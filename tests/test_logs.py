@@ -19,7 +19,7 @@ PATHS = ["/contents/a%0A2026-01-01%20ERROR%20forged", "/contents/%1B%5B2J", "/no
 
 
 async def _log_of(settings: Settings, fake: FakeTorchServe, log_format: str) -> tuple[str, list[str]]:
-    """The log of a process through everything that makes it write, without the two lines aiohttp prints at start."""
+    """The log of a process through everything that makes it write, and its lines."""
     process = SidecarProcess(settings.data_dir, fake.url, fake.key_file, LOG_FORMAT=log_format)
     with process:
         await asyncio.to_thread(process.start)
@@ -44,8 +44,7 @@ async def _log_of(settings: Settings, fake: FakeTorchServe, log_format: str) -> 
             fake.key_file.write_text(keys)
         assert await asyncio.to_thread(process.stop) == 0
     log = process.log.read_text()
-    lines = [line for line in log.split("\n") if line and not line.startswith(("=====", "(Press"))]
-    return log, lines
+    return log, log.rstrip("\n").split("\n")
 
 
 def _nothing_private(log: str, keys: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, get_args
 
@@ -114,6 +114,24 @@ class IndexState:
     recall: dict[str, float] | None = None
     build: float | None = None
     snapshot: Literal["none", "writing", "written"] = "none"
+
+
+class Original:
+    """The bytes of a content or a query as they came, and their SHA-256.
+
+    Whoever needs `data` no more says `release`: it may be many megabytes, of which there is a budget.
+    """
+
+    def __init__(self, data: bytes, sha256: bytes | None = None, released: Callable[[], None] | None = None) -> None:
+        self.data = data
+        self.sha256 = sha256 or digest(data)
+        self._released = released
+
+    def release(self) -> None:
+        """Forget the bytes, and let whoever counts them know."""
+        self.data = b""
+        if self._released is not None:
+            self._released()
 
 
 def digest(data: bytes) -> bytes:

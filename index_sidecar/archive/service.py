@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from .content import CONTENT_TYPES, Content, ContentType, Embedding, Hit, IndexState, Page, Vector, digest, ranked
+from .content import CONTENT_TYPES, Content, ContentType, Embedding, Hit, IndexState, Original, Page, Vector, ranked
 from .errors import NotFound, NotReady
 from .ports import Embedder, Previewer, Store, VectorIndex, Written
 from .query_cache import QueryCache
@@ -90,7 +90,7 @@ class ContentService:
 
     async def add_content(
         self,
-        data: bytes,
+        original: Original,
         content_id: str,
         content_type: ContentType,
         user: str | None,
@@ -102,7 +102,7 @@ class ContentService:
         encoded again. From the cosine `near` on, others count as near duplicates.
         """
         self.check_ready()
-        sha256 = digest(data)
+        sha256 = original.sha256
         async with self._turns.of(content_id):
             before = await self._store.get(content_id)
             same_bytes = await self._store.same_bytes(sha256, content_type)
@@ -114,9 +114,11 @@ class ContentService:
                 if same_bytes:
                     embedding = same_bytes[0].embedding
                 else:
-                    embedding = await self._embed(data, content_type)
+                    embedding = await self._embed(original.data, content_type)
+                preview = await self._previews.make(original.data, content_type)
+                original.release()
                 content = Content(content_id, content_type, user, sha256, time.time(), embedding)
-                written = await self._store.put(content, await self._previews.make(data, content_type))
+                written = await self._store.put(content, preview)
                 await self._index.upsert([content])
                 status = "replaced" if before else "added"
         duplicate_of = [other.id for other in same_bytes if other.id != content_id]
@@ -131,14 +133,15 @@ class ContentService:
         )
         return [hit for hit in hits if hit.score >= near and hit.id not in known][:_NEAR_DUPLICATES_NAMED]
 
-    async def retrieve(self, data: bytes, content_type: ContentType, search: Search) -> Retrieved:
+    async def retrieve(self, original: Original, content_type: ContentType, search: Search) -> Retrieved:
         """The contents most similar to a text or an image.
 
         One ranking of the k best of both types for `any` or of one type; for `each`, the k best texts, then the k
         best images.
         """
         self.check_ready()
-        query = await self._embed_query(data, content_type)
+        query = await self._embed_query(original, content_type)
+        original.release()
         return Retrieved(await self._search(query.vector, content_type, search), query.truncated)
 
     async def similar(self, content_id: str, search: Search) -> list[Hit]:
@@ -255,12 +258,12 @@ class ContentService:
         """Raises StorageUnavailable unless stored contents can be read now."""
         await self._store.check()
 
-    async def _embed_query(self, data: bytes, content_type: ContentType) -> Embedding:
+    async def _embed_query(self, original: Original, content_type: ContentType) -> Embedding:
         """As `_embed`, but the same query twice asks the model once."""
-        sha256 = digest(data)
+        sha256 = original.sha256
         query = self._queries.get(await self.model(), content_type, sha256)
         if query is None:
-            query = await self._embed(data, content_type)
+            query = await self._embed(original.data, content_type)
             self._queries.put(content_type, sha256, query)
         return query
 

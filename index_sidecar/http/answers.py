@@ -24,7 +24,7 @@ _STATUSES: dict[type[ContentError], int] = {
     Unavailable: 503,
     StorageFull: 507,
 }
-_CODES = {404: "not_found", 405: "method_not_allowed"}
+_CODES = {404: "not_found", 405: "method_not_allowed", 417: "unknown_expectation"}
 _MEDIA_TYPES = {"text": "text/plain; charset=utf-8", "image": "image/webp"}
 
 
@@ -50,6 +50,11 @@ def http_error(failure: web.HTTPException, asked: str) -> web.Response:
 def internal_error() -> web.Response:
     """The answer to what nobody foresaw: it says nothing of us."""
     return error(500, "internal", "an unexpected error, which the log describes")
+
+
+def name_request(answer: web.StreamResponse) -> None:
+    """Say the request's id in the answer's head, too."""
+    answer.headers["X-Request-ID"] = request_id.get() or ""
 
 
 def error(status: int, code: str, message: str) -> web.Response:

@@ -2,81 +2,127 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import hashlib
+import io
+from collections.abc import AsyncIterator, Mapping
 
-import aiohttp
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from ..archive.errors import InvalidInput, Overloaded, TooLarge
+from ..archive.content import ContentType, Original
+from ..archive.errors import TooLarge, Unsupported
+from .form import FRAME_BYTES, read_form
+from .memory import Memory, Share
+from .parameters import TYPE
+from .query import Query
+from .unpacking import broken, encoding_of, pieces
 
-_CHUNK_BYTES = 1 << 16
-_MULTIPART_FRAME_BYTES = 4096
 # What aiohttp raises for bytes that are not what their headers say.
 _BROKEN = (ValueError, AssertionError, RuntimeError, HttpProcessingError, web.RequestPayloadError)
 
 
 class Bodies:
-    """Reads the body of every request, and holds at most `max_bytes` of them at once."""
+    """Reads the body of every request that has one, and holds at most `max_bytes` of them at once.
 
-    def __init__(self, max_bytes: int, timeout_s: float) -> None:
-        self._free = max_bytes
+    `limits` is the size of the largest content of each type. A body may take `timeout_s`, and make us wait `idle_s`
+    for its next bytes.
+    """
+
+    def __init__(self, max_bytes: int, limits: Mapping[ContentType, int], timeout_s: float, idle_s: float) -> None:
+        self._memory = Memory(max_bytes)
+        self._limits = limits
         self._timeout_s = timeout_s
+        self._idle_s = idle_s
 
     @contextlib.asynccontextmanager
-    async def read(self, request: web.Request, limit: int) -> AsyncIterator[bytes]:
-        """The raw body, or the first field of a multipart form; its memory counts until the block ends.
+    async def read(self, request: web.Request, query: Query) -> AsyncIterator[Original]:
+        """The body, or the content of a multipart form, whose fields go into `query`.
 
-        Raises TooLarge past `limit` bytes, Overloaded when too much is held already, InvalidInput for a broken body
-        or one that takes too long.
+        Its memory counts until it is released, or the block ends. Raises TooLarge for what is larger than its type may
+        be, Unsupported for JSON and for what is compressed in a way we cannot read, Overloaded when too much is held
+        already, InvalidInput for a broken body, one that takes too long, and parameters that are missing.
         """
-        multipart = request.content_type == "multipart/form-data"
-        announced = request.content_length
-        if announced is not None and announced > limit + (_MULTIPART_FRAME_BYTES if multipart else 0):
-            raise _too_large(limit)
-        # Of a compressed body the length says nothing of what it becomes.
-        compressed = "Content-Encoding" in request.headers
-        size = limit if announced is None or compressed else min(announced, limit)
-        if size > self._free:
-            raise Overloaded("too many contents are being received at once; try again shortly")
-        self._free -= size
+        is_form = request.content_type == "multipart/form-data"
+        if not is_form:
+            query.check_complete()
+        encoding = self._first_look(request, query, is_form)
+        await _go_on(request)
+        share = Share(self._memory, self._timeout_s, self._idle_s)
         try:
-            try:
-                async with asyncio.timeout(self._timeout_s):
-                    body = await (_multipart(request, limit) if multipart else _raw(request.content, limit))
-            except TimeoutError:
-                raise InvalidInput(f"the body did not arrive within {self._timeout_s:g} s", "body_timeout") from None
-            except _BROKEN as error:
-                raise InvalidInput("the body is no valid form, or not compressed as it says", "invalid_body") from error
-            yield body
+            arriving = _Arriving(share, self._limit(query))
+            async with share:
+                try:
+                    if is_form:
+                        await self._read_form(request, query, arriving)
+                    else:
+                        async for piece in pieces(request.content, encoding):
+                            arriving.write(piece)
+                except _BROKEN as error:
+                    raise broken() from error
+            query.check_complete()
+            if arriving.size > self._limit(query):  # the type may have come after the content
+                raise _too_large(self._limit(query))
+            yield Original(arriving.buffer.getvalue(), arriving.sha256.digest(), share.release)
         finally:
-            self._free += size
+            share.release()
+
+    def _first_look(self, request: web.Request, query: Query, is_form: bool) -> str:
+        """How the body is compressed. Raises what can be raised before a byte of the body is here."""
+        encoding = encoding_of(request)
+        if is_form and encoding != "identity":
+            raise Unsupported("a form must not be compressed as a whole", "unsupported_encoding")
+        if request.content_type == "application/json" and not query.lenient:
+            raise Unsupported("send the content itself as the body, or as the file of a form: no JSON", "not_a_content")
+        announced = request.content_length
+        if announced is not None and announced > self._limit(query) + (FRAME_BYTES if is_form else 0):
+            raise _too_large(self._limit(query))
+        return encoding
+
+    async def _read_form(self, request: web.Request, query: Query, arriving: _Arriving) -> None:
+        def write(piece: bytes) -> None:
+            if request.content.total_bytes > self._limit(query) + FRAME_BYTES:  # also what is passed over
+                raise _too_large(self._limit(query))
+            arriving.write(piece)
+
+        await read_form(request, query, arriving.begin, write)
+
+    def _limit(self, query: Query) -> int:
+        """The limit of the content's type, of the largest one as long as a form has not said it."""
+        return self._limits[query[TYPE]] if TYPE in query else max(self._limits.values())
+
+
+class _Arriving:
+    """What has arrived of a content so far, and its SHA-256: of 32 MB at once, that would hold everybody up."""
+
+    def __init__(self, share: Share, limit: int) -> None:
+        self._share = share
+        self._limit = limit
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what has arrived."""
+        self._share.release()
+        self.buffer = io.BytesIO()  # its getvalue makes no copy
+        self.sha256 = hashlib.sha256()
+        self.size = 0
+
+    def write(self, piece: bytes) -> None:
+        """Take the next bytes. Raises TooLarge, Overloaded."""
+        self.size += len(piece)
+        if self.size > self._limit:
+            raise _too_large(self._limit)
+        self._share.take(len(piece))
+        self.buffer.write(piece)
+        self.sha256.update(piece)
+
+
+async def _go_on(request: web.Request) -> None:
+    """Tell a sender who asks, now that the body is wanted."""
+    if request.headers.get("Expect") and request.version >= (1, 1):
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # no part of the answer
 
 
 def _too_large(limit: int) -> TooLarge:
     return TooLarge(f"the content is larger than the {limit} bytes allowed for its type")
-
-
-async def _raw(stream: aiohttp.StreamReader, limit: int) -> bytes:
-    body = bytearray()
-    async for chunk in stream.iter_chunked(_CHUNK_BYTES):
-        body += chunk
-        if len(body) > limit:
-            raise _too_large(limit)
-    return bytes(body)
-
-
-async def _multipart(request: web.Request, limit: int) -> bytes:
-    form = await request.multipart()
-    part = await form.next()
-    if not isinstance(part, aiohttp.BodyPartReader):
-        raise InvalidInput("the form has no file field: send the content as its first field", "invalid_body")
-    body = bytearray()
-    while chunk := await part.read_chunk(_CHUNK_BYTES):
-        body += chunk
-        if len(body) > limit:
-            raise _too_large(limit)
-    await form.next()  # fails where no boundary follows: then the field was cut off
-    return bytes(body)

@@ -6,17 +6,15 @@ import asyncio
 import contextlib
 import time
 from dataclasses import asdict
-from typing import Any
 
 from aiohttp import web
 
 from .. import __version__
-from ..archive.content import CONTENT_TYPES, ContentType, Target
+from ..archive.content import CONTENT_TYPES, Target
 from ..archive.errors import InvalidInput, StorageUnavailable
 from ..archive.ports import Embedder
 from ..archive.search import Search
 from ..archive.service import ContentService
-from ..settings import Settings
 from . import answers
 from .body import Bodies
 from .parameters import (
@@ -45,7 +43,6 @@ from .query import Query
 
 SERVICE = web.AppKey("service", ContentService)
 EMBEDDER = web.AppKey("embedder", Embedder)
-SETTINGS = web.AppKey("settings", Settings)
 BODIES = web.AppKey("bodies", Bodies)
 
 _HEALTH_S = 2.0  # whoever asks for our health must not wait for the storage's
@@ -54,15 +51,15 @@ _HEALTH_S = 2.0  # whoever asks for our health must not wait for the storage's
 async def add_content(request: web.Request, query: Query) -> web.Response:
     """Store the body under an id; 201 when it is new there."""
     started = time.perf_counter()
-    content_id, content_type, user, near = query[ID], query[TYPE], query.get(OWNER), query.get(NEAR)
-    async with _content(request, content_type) as data:
-        added = await request.app[SERVICE].add_content(data, content_id, content_type, user, near)
+    async with request.app[BODIES].read(request, query) as original:
+        user, near = query.get(OWNER), query.get(NEAR)
+        added = await request.app[SERVICE].add_content(original, query[ID], query[TYPE], user, near)
     return answers.added(added, near is not None, started)
 
 
 async def retrieve(request: web.Request, query: Query) -> web.Response:
     """What is most similar to the body."""
-    return await _retrieve(request, query, query[TARGET])
+    return await _retrieve(request, query, None)
 
 
 async def retrieve_contents(request: web.Request, query: Query) -> web.Response:
@@ -70,12 +67,12 @@ async def retrieve_contents(request: web.Request, query: Query) -> web.Response:
     return await _retrieve(request, query, "each")
 
 
-async def _retrieve(request: web.Request, query: Query, target: Target) -> web.Response:
+async def _retrieve(request: web.Request, query: Query, target: Target | None) -> web.Response:
     started = time.perf_counter()
-    content_type, search = query[TYPE], _search(query, target)
-    async with _content(request, content_type) as data:
-        found = await request.app[SERVICE].retrieve(data, content_type, search)
-    return answers.found(found.hits, target, started, truncated=found.truncated)
+    async with request.app[BODIES].read(request, query) as original:
+        search = _search(query, query[TARGET] if target is None else target)
+        found = await request.app[SERVICE].retrieve(original, query[TYPE], search)
+    return answers.found(found.hits, search.target, started, truncated=found.truncated)
 
 
 async def recommend(request: web.Request, query: Query) -> web.Response:
@@ -178,15 +175,11 @@ async def ready(request: web.Request, query: Query) -> web.Response:
 
 
 async def _get_content_called(content_id: str, request: web.Request) -> web.Response:
-    return await get_content(request, Query({ID.name: content_id}))
+    query = Query([ID])
+    query.add(ID.name, content_id.encode())
+    return await get_content(request, query)
 
 
 def _search(query: Query, target: Target) -> Search:
     min_score, min_relevance = query.get(MIN_SCORE), query.get(MIN_RELEVANCE)
     return Search(query[K], target, query.get(ASKER), min_score, min_relevance, query[RANK])
-
-
-def _content(request: web.Request, content_type: ContentType) -> Any:
-    settings = request.app[SETTINGS]
-    limit = settings.max_text_bytes if content_type == "text" else settings.max_image_bytes
-    return request.app[BODIES].read(request, limit)

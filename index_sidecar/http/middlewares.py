@@ -28,12 +28,16 @@ _SAFE_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 @web.middleware
 async def name_request(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request its caller's id, or a new one, and say it in the answer."""
-    given = request.headers.get("X-Request-ID", "")
-    # aiohttp serves each request in a task of its own, so that this ends with the request.
-    request_id.set(given if _SAFE_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex)
+    begin_request(request)
     response = await handler(request)
-    response.headers["X-Request-ID"] = request_id.get() or ""
+    answers.name_request(response)
     return response
+
+
+def begin_request(request: web.BaseRequest) -> None:
+    """Set the request's id. aiohttp serves each request in a task of its own, with which this ends."""
+    given = request.headers.get("X-Request-ID", "")
+    request_id.set(given if _SAFE_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex)
 
 
 @web.middleware

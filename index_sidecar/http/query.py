@@ -1,9 +1,9 @@
-"""The parameters of a request, from its query string and its path: strict, so that no mistake goes unnoticed."""
+"""The parameters of a request, from its query string, its path and its form: strict, so that no mistake is missed."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -16,10 +16,35 @@ _SHOWN_CHARACTERS = 64
 
 
 class Query:
-    """The values of those parameters that were given, read."""
+    """The values of those parameters of a call that were given, read.
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self._values = values
+    A `lenient` call passes over parameters that it does not know, and takes the first of several values.
+    """
+
+    def __init__(self, takes: Sequence[Parameter[Any]], lenient: bool = False) -> None:
+        self.lenient = lenient
+        self._known = {parameter.name: parameter for parameter in takes}
+        self._values: dict[str, Any] = {}
+
+    def takes(self, name: str) -> bool:
+        """Whether the call knows a parameter of this name."""
+        return name in self._known
+
+    def add(self, name: str, raw: bytes) -> None:
+        """Take a value. Raises InvalidInput for one that is unknown, given twice, not UTF-8 or not in order."""
+        if name not in self._known:
+            if not self.lenient:
+                raise _unknown(name, self._known)
+        elif name not in self._values:
+            self._values[name] = self._known[name].read(_decoded(name, raw))
+        elif not self.lenient:
+            raise InvalidInput(f"{name} is given twice", "repeated_parameter")
+
+    def check_complete(self) -> None:
+        """Raises InvalidInput where a parameter has to be there and is not."""
+        for parameter in self._known.values():
+            if parameter.required and parameter not in self:
+                raise parameter.missing()
 
     def __getitem__(self, parameter: Parameter[T]) -> T:
         """The value, or what it is when not said. Raises InvalidInput where it has to be there and is not."""
@@ -43,22 +68,14 @@ class Query:
 
 
 def read_query(request: web.Request, template: str, takes: Sequence[Parameter[Any]], lenient: bool) -> Query:
-    """What a request to a call gives of the parameters it `takes`; `template` is the call's path.
+    """What a request to a call gives of the parameters it `takes`; `template` is the call's path. Raises InvalidInput.
 
-    Raises InvalidInput for a parameter that is unknown, given twice, not UTF-8 or not in order. A `lenient` call
-    passes over unknown ones and takes the first of several.
+    What aiohttp decodes has other characters in the place of what is no UTF-8; then two ids are one.
     """
-    known = {parameter.name: parameter for parameter in takes}
-    values: dict[str, Any] = {}
+    query = Query(takes, lenient)
     for name, raw in _path_values(template, request.rel_url.raw_path) + _pairs(request.rel_url.raw_query_string):
-        if name not in known:
-            if not lenient:
-                raise _unknown(name, known)
-        elif name not in values:
-            values[name] = known[name].read(_decoded(name, raw))
-        elif not lenient:
-            raise InvalidInput(f"{name} is given twice", "repeated_parameter")
-    return Query(values)
+        query.add(name, raw)
+    return query
 
 
 def _pairs(query: str) -> list[tuple[str, bytes]]:
@@ -82,7 +99,6 @@ def _decoded(name: str, value: bytes) -> str:
     try:
         return value.decode("utf-8")
     except UnicodeDecodeError:
-        # Put in other characters for what cannot be read, and two ids become one.
         raise InvalidInput(f"{name} must be UTF-8, percent-encoded", f"invalid_{name}") from None
 
 

@@ -89,6 +89,11 @@ def add_routes(app: web.Application) -> None:
     for call in CALLS:
         # Without a pattern of its own, aiohttp takes no braces for a segment.
         path = re.sub(r"\{(\w+)\}", r"{\1:[^/]+}", call.path)
-        app.router.add_route(call.method, path, call.handle)
-        if call.method == "GET":
-            app.router.add_route("HEAD", path, call.handle)
+        for method in (call.method, "HEAD") if call.method == "GET" else (call.method,):
+            app.router.add_route(method, path, call.handle, expect_handler=_look_first)
+
+
+async def _look_first(request: web.Request) -> None:
+    """`Expect: 100-continue` is answered where the body is read, after a look at its size; nothing else is known."""
+    if request.headers["Expect"].lower() != "100-continue":
+        raise web.HTTPExpectationFailed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import logging
+import zlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from index_sidecar.settings import Settings
 
 from ..support.fake_torchserve import PNG, FakeTorchServe
 from ..support.sidecar import Reply, Sidecar, running
+from ..support.wire import request, send
 
 TEXT_LIMIT, IMAGE_LIMIT = 64 * 1024, 32 * 1024 * 1024
 BOUNDARY = "frontier"
@@ -114,10 +116,86 @@ async def test_a_compressed_body_is_taken_as_what_it_holds(sidecar: Sidecar, fak
     assert (await sidecar.call("POST", path, bomb, headers=headers)).error == (413, "too_large")
 
 
-async def test_a_broken_compressed_body(sidecar: Sidecar) -> None:
-    headers = {"Content-Encoding": "gzip"}
-    reply = await sidecar.call("POST", "/add_content?id=a&type=text", b"no gzip at all", headers=headers)
-    assert reply.error == (400, "invalid_body")
+WORDS = b"a cat sits on a roof " * 50
+DEFLATED = zlib.compress(WORDS)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("gzip", gzip.compress(WORDS)),
+        ("x-gzip", gzip.compress(WORDS)),
+        ("GZIP", gzip.compress(WORDS[:7]) + gzip.compress(WORDS[7:])),  # files in a row are one
+        ("deflate", DEFLATED),
+        ("deflate", DEFLATED[2:-4]),  # without zlib's frame
+        ("identity", WORDS),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 1 << 20])
+async def test_what_is_compressed_in_a_way_we_know(
+    sidecar: Sidecar, fake: FakeTorchServe, encoding: str, body: bytes, size: int
+) -> None:
+    async def in_pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), size):
+            yield body[start : start + size]
+
+    headers = {"Content-Encoding": encoding}
+    reply = await sidecar.call("POST", "/add_content?id=a&type=text", in_pieces(), headers=headers)
+    assert reply.status == 201
+    assert fake.requests[-1].data == WORDS
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("gzip", b"no gzip at all"),
+        ("gzip", b""),
+        ("gzip", gzip.compress(WORDS)[:-12]),
+        ("gzip", gzip.compress(WORDS)[:-1]),  # a part of the checksum
+        ("gzip", gzip.compress(WORDS)[:-8] + bytes(8)),
+        ("gzip", gzip.compress(WORDS) + b"and more"),
+        ("deflate", DEFLATED[:-1]),
+        ("deflate", DEFLATED[2:-8]),
+        ("deflate", DEFLATED + b"and more"),
+    ],
+)
+async def test_a_broken_compressed_body(sidecar: Sidecar, encoding: str, body: bytes) -> None:
+    data = request("/add_content?id=a&type=text", body, f"Content-Encoding: {encoding}")
+    assert (await send(sidecar, data)).error == (400, "invalid_body")
+    assert (await sidecar.call("GET", "/contents/a")).status == 404
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "compress", "UTF-8", "aws-chunked", "gzip, gzip", "gzip, identity"])
+async def test_what_is_compressed_in_a_way_we_do_not_know(sidecar: Sidecar, encoding: str) -> None:
+    data = request("/add_content?id=a&type=text", b"a cat", f"Content-Encoding: {encoding}")
+    assert (await send(sidecar, data)).error == (415, "unsupported_encoding")
+
+
+async def test_a_form_is_not_compressed_as_a_whole(sidecar: Sidecar) -> None:
+    headers = {**FORM, "Content-Encoding": "gzip"}
+    reply = await sidecar.call("POST", "/add_content?id=a&type=text", gzip.compress(_form(b"text")), headers=headers)
+    assert reply.error == (415, "unsupported_encoding")
+
+
+async def test_a_body_in_which_there_is_hardly_anything(settings: Settings) -> None:
+    async with running(replace(settings, max_image_bytes=4 << 20)) as sidecar:
+        body, headers = gzip.compress(PNG.ljust(3 << 20, b"\x00")), {"Content-Encoding": "gzip"}
+        reply = await sidecar.call("POST", "/add_content?id=a&type=image", body, headers=headers)
+        assert reply.error == (413, "too_large")
+        assert "uncompressed" in reply.json["error"]["message"]
+
+
+async def test_json_is_no_content(sidecar: Sidecar, fake: FakeTorchServe) -> None:
+    body, headers = b'{"text": "a cat"}', {"Content-Type": "application/json; charset=utf-8"}
+    for path in ("/add_content?id=a&type=text", "/retrieve?type=text"):
+        reply = await sidecar.call("POST", path, body, headers=headers)
+        assert reply.error == (415, "not_a_content")
+        assert "send the content itself" in reply.json["error"]["message"]
+    path = "/mv_retrieval/v0.1/add_content?id=a&type=text"  # takes what it always took
+    assert (await sidecar.call("POST", path, body, headers=headers)).status == 201
+    headers["Content-Type"] = "application/x-www-form-urlencoded"  # what curl says of anything
+    assert (await sidecar.call("POST", "/add_content?id=b&type=text", b"text=a+cat", headers=headers)).status == 201
+    assert fake.requests[-1].data == b"text=a+cat"
 
 
 async def _raw(sidecar: Sidecar, head: str, body: bytes, leave: bool = False) -> bytes:
@@ -156,13 +234,13 @@ async def test_the_memory_of_all_bodies_is_bounded(settings: Settings) -> None:
     go_on = asyncio.Event()
 
     async def slowly() -> AsyncIterator[bytes]:
-        yield PNG
+        yield PNG.ljust(680_000, b"\x00")
         await go_on.wait()
         yield b"the rest"
 
     async with running(settings) as sidecar:
-        first = asyncio.create_task(sidecar.add("a", slowly(), "image"))  # without a length: it may come to the limit
-        await asyncio.sleep(0.05)
+        first = asyncio.create_task(sidecar.add("a", slowly(), "image"))
+        await asyncio.sleep(0.2)
         second = await sidecar.add("b", PNG.ljust(400_000, b"\x00"), "image")
         assert second.error == (503, "overloaded")
         assert (await sidecar.add("c", b"a small one has room")).status == 201
@@ -183,6 +261,52 @@ async def test_the_memory_counts_what_a_compressed_body_becomes(settings: Settin
         second = await sidecar.call("POST", path.format("b"), body, headers=headers)
         assert second.error == (503, "overloaded")
         assert (await first).status == 201
+
+
+async def test_memory_is_charged_as_it_arrives(settings: Settings) -> None:
+    settings = replace(settings, max_image_bytes=1 << 20, max_inflight_bytes=1 << 20)
+    head = f"POST /add_content?id=x&type=image HTTP/1.1\r\nHost: x\r\nContent-Length: {1 << 20}\r\n\r\n".encode()
+    async with running(settings) as sidecar:
+        silent = [await asyncio.open_connection("127.0.0.1", sidecar.client.server.port) for _ in range(16)]
+        for _, writer in silent:
+            writer.write(head + PNG)  # ... and nothing more
+
+        async def in_two_parts(number: int) -> AsyncIterator[bytes]:
+            yield PNG
+            await asyncio.sleep(0.1)
+            yield b"%d" % number * 16_000
+
+        adds = (sidecar.add(f"id {number}", in_two_parts(number), "image") for number in range(20))
+        assert {reply.status for reply in await asyncio.gather(*adds)} == {201}
+        for _, writer in silent:
+            writer.close()
+
+
+async def test_who_sends_slowly_makes_room(settings: Settings) -> None:
+    settings = replace(settings, max_image_bytes=1 << 20, max_inflight_bytes=1 << 20)
+    go_on = asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield PNG.ljust(70_000, b"\x00")
+        await go_on.wait()
+
+    async with running(settings) as sidecar:
+        slow = asyncio.create_task(sidecar.add("a", slowly(), "image"))
+        await asyncio.sleep(0.1)
+        full = PNG.ljust(1 << 20, b"\x00")
+        assert (await sidecar.add("b", full, "image")).error == (503, "overloaded")  # a second is everybody's
+        await asyncio.sleep(1.2)
+        assert (await sidecar.add("b", full, "image")).status == 201
+        assert (await slow).error == (503, "overloaded")
+        go_on.set()
+        assert (await sidecar.add("c", full + b"", "image")).status == 201
+
+
+async def test_a_body_of_which_nothing_arrives_any_more(settings: Settings) -> None:
+    async with running(replace(settings, body_idle_s=1)) as sidecar:
+        answer = await _raw(sidecar, "Content-Length: 10\r\nConnection: close", b"tex")
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"nothing of the body arrived for 1 s" in answer
 
 
 async def test_memory_is_given_back_however_a_request_ends(settings: Settings, fake: FakeTorchServe) -> None:

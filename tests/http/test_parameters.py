@@ -18,7 +18,7 @@ from ..support.sidecar import Sidecar
 @pytest.mark.parametrize(("value", "k"), [("1", 1), ("007", 7), ("1000", 1000)])
 def test_k(value: str, k: int) -> None:
     assert K.read(value) == k
-    assert Query({})[K] == 10
+    assert Query([])[K] == 10
 
 
 @pytest.mark.parametrize("value", ["0", "1001", "-1", "abc", "", "1.0", "٣", "²", "1_0", " 1", "9" * 5000])
@@ -33,7 +33,7 @@ def test_types_and_targets() -> None:
     assert [TARGET.read(each) for each in ("", "any", "text", "image", "each")] == [
         *("any", "any", "text", "image", "each")
     ]
-    assert Query({})[TARGET] == "any"
+    assert Query([])[TARGET] == "any"
     for wrong in ("", "Text", "video"):
         with pytest.raises(InvalidInput) as caught:
             TYPE.read(wrong)

@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
 
-from index_sidecar.app import create_app
 from index_sidecar.archive.errors import ModelMismatch
 from index_sidecar.settings import Settings
 
 from ..support.fake_torchserve import FINGERPRINT, PNG, FakeTorchServe
 from ..support.qdrant_server import QdrantServers, start_servers, wait_for
-from ..support.sidecar import Reply, Sidecar, SidecarProcess, path_of, running
+from ..support.sidecar import Reply, Sidecar, SidecarProcess, path_of, running, serving
 
 
 @contextlib.asynccontextmanager
@@ -133,7 +132,7 @@ async def test_qdrant_may_come_late_and_go(settings: Settings, tmp_path: Path) -
     try:
         node.stop()
         late = replace(servers.settings(settings, "contents"), qdrant_timeout_s=1)
-        async with TestClient(TestServer(create_app(late))) as client:
+        async with TestClient(serving(late)) as client:
             sidecar = Sidecar(client)
             await _refused_in_time(sidecar)
             node.start()

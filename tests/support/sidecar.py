@@ -23,6 +23,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
 from index_sidecar.app import create_app
+from index_sidecar.http.server import Runner
 from index_sidecar.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
@@ -93,10 +94,26 @@ def path_of(content_id: str) -> str:
     return "/contents/" + quote(content_id, safe="")
 
 
+class _Server(TestServer):
+    """aiohttp's, which would run the app in another way than we do."""
+
+    async def _make_runner(self, **_: Any) -> Runner:
+        return Runner(self.app, self.idle_s)
+
+    idle_s = 75.0
+
+
+def serving(settings: Settings) -> TestServer:
+    """The app on a free port, as `python -m index_sidecar` runs it."""
+    server = _Server(create_app(settings))
+    server.idle_s = settings.idle_timeout_s
+    return server
+
+
 @contextlib.asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Sidecar]:
     """The app on a free port, ready."""
-    async with TestServer(create_app(settings)) as server:
+    async with serving(settings) as server:
         client: TestClient[Any, Any] = TestClient(server)
         async with client:
             sidecar = Sidecar(client)

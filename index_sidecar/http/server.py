@@ -1,0 +1,115 @@
+"""The server under the application: connections that end, and JSON errors also for what never becomes a request.
+
+aiohttp answers by itself, in plain text, what it cannot parse and what fails before a route is found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+
+from . import answers
+from .middlewares import begin_request
+
+logger = logging.getLogger(__name__)
+
+_READ_BYTES = 1 << 16  # of a body that nobody reads yet
+_NO_REQUEST = "this is no HTTP request: all of an address has to be ASCII, percent-encoded, and one Host be named"
+_LINGER_S = 5.0  # how long the rest of a body is read and forgotten, so that its sender sees the answer
+
+_Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class Runner(web.AppRunner):
+    """Runs the application; a connection that waits `idle_s` for a request, or amid its head, is closed."""
+
+    def __init__(self, app: web.Application, idle_s: float) -> None:
+        super().__init__(app)
+        self._idle_s = idle_s
+
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        return _Server(
+            _before_routes(made.request_handler),
+            request_factory=made.request_factory,
+            handler_cancellation=False,  # a write goes on when its caller leaves
+            keepalive_timeout=self._idle_s,
+            lingering_time=_LINGER_S,
+            read_bufsize=_READ_BYTES,
+            auto_decompress=False,  # unpacking.py is stricter
+            access_log=None,  # middlewares.py writes it
+        )
+
+
+async def serve(app: web.Application, host: str, port: int, idle_s: float) -> None:
+    """Serve until SIGTERM or SIGINT. Raises what the application's start raises, and OSError for a port in use."""
+    this = asyncio.current_task()
+    assert this is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, this.cancel)
+    runner = Runner(app, idle_s)
+    try:
+        with contextlib.suppress(asyncio.CancelledError):
+            await runner.setup()
+            await web.TCPSite(runner, host, port).start()
+            logger.info("listening on %s", ", ".join(f"{address[0]}:{address[1]}" for address in runner.addresses))
+            await asyncio.Event().wait()
+    finally:
+        await runner.cleanup()
+
+
+class _Server(web.Server):
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+
+class _Connection(web.RequestHandler):
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to what is no request, and to what failed outside the middlewares; then the connection ends."""
+        if request.writer.output_size > 0:
+            raise ConnectionResetError("a part of the answer is sent already")
+        begin_request(request)
+        if isinstance(exc, LineTooLong):
+            answer = answers.error(431, "head_too_large", f"a line of the request is longer than {self.max_line_size}")
+        elif isinstance(exc, HttpProcessingError):
+            answer = answers.error(400, "invalid_request", _NO_REQUEST)
+        else:
+            answer = answers.internal_error()
+        if isinstance(exc, HttpProcessingError):
+            # What was sent stays out of the log: it may hold ids, and lines of its own.
+            logger.info("refused what is no HTTP request: %s", type(exc).__name__)
+        elif not isinstance(exc, ConnectionError):  # the caller has left
+            logger.error("unexpected error outside a call", exc_info=exc)
+        answers.name_request(answer)
+        answer.force_close()
+        return answer
+
+
+def _before_routes(handler: _Handler) -> _Handler:
+    """`handler`, with answers of ours to what it refuses before any middleware."""
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except web.HTTPException as error:
+            begin_request(request)
+            answer = answers.http_error(error, f"{request.method} {request.rel_url.raw_path}")
+            answers.name_request(answer)
+            answer.force_close()  # a body may follow that nobody reads
+            return answer
+
+    return handle
