@@ -82,7 +82,7 @@ def _hnsw(collection: Collection) -> Figures:
 async def _exact(collection: Collection, seconds: float, before: Figures) -> Figures:
     figures: Figures = {}
     for dtype in ("float32", "float16"):
-        index = FaissIndex(collection.folder, dtype, _ALWAYS_EXACT, 1.0, _ALWAYS_EXACT)
+        index = FaissIndex(collection.folder, dtype, _ALWAYS_EXACT, 1.0)
         started = time.perf_counter()
         await index.load(collection.store)
         figures[f"{dtype}_load_s"] = time.perf_counter() - started
@@ -129,14 +129,14 @@ async def _approximate(collection: Collection, seconds: float, before: Figures) 
         "gate_recall": state.recall,
     }
     for number in range(len(adds)):
-        await index.delete(f"extra image {number}")
+        await index.delete([f"extra image {number}"])
     while (await index.state("image")).snapshot != "written":
         await asyncio.sleep(0.05)
     found = await collection.recalls(index)
     figures |= {f"recall_{kind}_to_image": part for kind, part in found.items()}
     figures |= await speed("approximate", ask, QUERIES, seconds)
     figures["ivf_speedup"] = before["float32_p50_ms"] / figures["approximate_p50_ms"]
-    deletes = await one_after_the_other(lambda number: index.delete(f"image {number}"), 200, seconds)
+    deletes = await one_after_the_other(lambda number: index.delete([f"image {number}"]), 200, seconds)
     figures |= {"delete_p50_ms": percentile(deletes, 50), "delete_max_ms": max(deletes)}
     await index.close()
     # The store still has the deleted ones: the restart has to read those of it.
@@ -153,7 +153,7 @@ async def _approximate(collection: Collection, seconds: float, before: Figures) 
 
 def _growing(collection: Collection) -> FaissIndex:
     """An index that is to become approximate, as the settings' defaults have it at 1M rows."""
-    return FaissIndex(collection.folder, "float32", min(200_000, collection.rows // 2), 0.95, 1000)
+    return FaissIndex(collection.folder, "float32", min(200_000, collection.rows // 2), 0.95)
 
 
 async def _restart(collection: Collection) -> float:

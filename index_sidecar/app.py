@@ -100,7 +100,6 @@ def _on_this_machine(settings: Settings, stack: contextlib.AsyncExitStack) -> tu
         settings.index_dtype,
         settings.index_exact_rows,
         settings.index_recall,
-        settings.index_snapshot_rows,
     )
     stack.push_async_callback(index.close)
     return store, index

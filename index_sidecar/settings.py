@@ -134,7 +134,6 @@ class Settings:
         200_000, _whole(1000, 1 << 40), "contents of one type past which search approximates"
     )
     index_recall: float = _setting(0.95, _fraction, "recall@10 an approximate index must reach to be used")
-    index_snapshot_rows: int = _setting(50_000, _whole(0, 1 << 40), "contents of one type from which a snapshot pays")
     log_format: str = _setting("text", _log_format, "text for people, json for machines")
 
     @classmethod

@@ -43,9 +43,8 @@ def _left(folder: Path, texts: list[bytes]) -> list[bytes]:
 
 ENGINES: dict[str, dict[str, Any]] = {
     "exact": {},
-    "exact with snapshot": {"index_exact_rows": 10**9, "index_snapshot_rows": 1},
     # The vectors of the fake model have no neighbourhoods, so lists cannot reach much: here any recall will do.
-    "approximate": {"index_exact_rows": 0, "index_snapshot_rows": 1, "index_recall": -1.0},
+    "approximate": {"index_exact_rows": 0, "index_recall": -1.0},
 }
 
 
@@ -58,7 +57,7 @@ def engine(request: pytest.FixtureRequest, settings: Settings) -> Settings:
 async def _settled(sidecar: Sidecar, settings: Settings) -> None:
     """Wait until the index is of the kind it will be, and its snapshot written where there will be one."""
     kind = "exact" if settings.index_exact_rows else "approximate"
-    snapshot = "none" if settings.index_snapshot_rows > 1 else "written"
+    snapshot = "none" if kind == "exact" else "written"
     async with asyncio.timeout(60):
         while True:
             state = (await sidecar.call("GET", "/index")).json["text"]

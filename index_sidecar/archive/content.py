@@ -68,18 +68,20 @@ class Entry:
     truncated: bool
 
 
-class Heads(NamedTuple):
-    """Stored contents without their vectors, which the store finds under `keys`; by column."""
+class VectorPage(NamedTuple):
+    """What an index holds of some stored contents, by column; `vectors` is (len(ids), 512) float32."""
 
-    keys: Sequence[int]
     ids: Sequence[str]
     users: Sequence[str | None]
     sha256s: Sequence[bytes]
+    vectors: Vector
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
     """One answer of a search; `score` is the cosine similarity to the query, as exact as the index keeps vectors.
+
+    It is rounded to 1e-6, so that equal contents score alike and a content scores 1 for itself.
 
     `relevance` is as in relevance.py.
     """
@@ -104,7 +106,7 @@ class IndexState:
     """How the contents of one type are searched at the moment; what does not apply is None.
 
     `recall` is the measured recall@10 by direction, as in {"text->image": 0.96}; `build` the part done, 0 to 1, of an
-    approximate index that is being built; `snapshot` tells whether a restart finds the index in a file.
+    approximate index that is being built; `snapshot` tells whether a restart finds what that build learned in a file.
     """
 
     kind: Literal["exact", "approximate"]

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
-from .content import Content, ContentType, Embedding, Heads, Hit, IndexState, Page, Vector
+from .content import Content, ContentType, Embedding, Hit, IndexState, Page, Vector, VectorPage
 
 
 class Embedder(Protocol):
@@ -116,11 +116,11 @@ class VectorSource(Protocol):
     async def fingerprint(self) -> str | None:
         """The model all stored vectors are of; None while nothing was ever stored."""
 
-    def heads(self, content_type: ContentType, batch: int) -> Iterator[Heads]:
-        """All contents of a type without their vectors, `batch` at a time; for a thread, not for the event loop."""
+    def size(self, content_type: ContentType) -> int:
+        """How many contents of a type there are; for a thread, not for the event loop."""
 
-    def vectors(self, keys: Sequence[int]) -> Vector:
-        """(len(keys), 512) float32: the vectors of these ascending keys; for a thread, not for the event loop."""
+    def pages(self, content_type: ContentType, batch: int) -> Iterator[VectorPage]:
+        """All contents of a type as they are at one moment, `batch` at a time; for a thread, not the event loop."""
 
 
 class Archive(Protocol):
@@ -139,16 +139,21 @@ class Archive(Protocol):
 class VectorIndex(Protocol):
     """Vectors by content id, searched by cosine similarity. Calls take effect in the order they are made."""
 
+    @property
+    def intact(self) -> bool:
+        """Whether it holds what it was told; if not, all calls raise NotReady until it is filled from the store."""
+
     async def upsert(self, contents: Sequence[Content]) -> None:
         """Put contents in, each replacing what its id held before, also of the other type and earlier in `contents`."""
 
-    async def delete(self, content_id: str) -> None:
-        """Take a content out; nothing happens when it is not there."""
+    async def delete(self, ids: Sequence[str]) -> None:
+        """Take contents out, however many, while searches go on; ids that are not there do not matter."""
 
     async def search(self, query: Vector, k: int, content_type: ContentType, without_user: str | None) -> list[Hit]:
         """The k most similar contents of one type that are not `without_user`'s, best first, ties by id.
 
-        Exactly those, or, where the state's kind is approximate, as many of them as its recall says.
+        Exactly those, or, where the state's kind is approximate, as many of them as its recall says. Scores are rounded
+        to 1e-6 before they are ranked.
         """
 
     async def count(self, content_type: ContentType) -> int:

@@ -192,7 +192,7 @@ class ContentService:
             written = await self._store.delete(content_id)
             if not written.gone:
                 raise NotFound("no content has this id")
-            await self._index.delete(content_id)
+            await self._index.delete([content_id])
         return Erased(1, await written.is_overwritten(self._erase_wait_s))
 
     async def delete_user(self, user: str) -> Erased:
@@ -210,8 +210,7 @@ class ContentService:
                     await turns.enter_async_context(self._turns.of(content_id))
                 if step:
                     erased = await self._store.delete_many(step, user)
-                    for content_id in erased.gone:
-                        await self._index.delete(content_id)
+                    await self._index.delete(erased.gone)
                     count += len(erased.gone)
                     written = erased if erased.gone else written
             after = page.next

@@ -21,8 +21,13 @@ class QdrantIndex:
     async def upsert(self, contents: Sequence[Content]) -> None:
         """Nothing is left to do: the store has put each vector with everything else of its content."""
 
-    async def delete(self, content_id: str) -> None:
-        """Nothing is left to do: the store has deleted the vector with everything else of the content."""
+    @property
+    def intact(self) -> bool:
+        """Always: the cluster keeps its own index."""
+        return True
+
+    async def delete(self, ids: Sequence[str]) -> None:
+        """Nothing is left to do: the store has deleted the vectors with everything else of the contents."""
 
     async def count(self, content_type: ContentType) -> int:
         """How many contents of one type are in, counted by the cluster. Raises StorageUnavailable."""
@@ -67,5 +72,5 @@ class QdrantIndex:
             payload = point.get("payload") or {}
             user = payload.get("user")
             if payload.get("type") == content_type and (without_user is None or user != without_user):
-                hits.append(Hit(payload["id"], content_type, user, min(point["score"], 1.0)))
+                hits.append(Hit(payload["id"], content_type, user, min(round(point["score"], 6), 1.0)))
         return hits

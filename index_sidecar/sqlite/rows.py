@@ -25,7 +25,6 @@ CREATE TABLE contents (
     block     INTEGER NOT NULL,
     preview   TEXT
 ) STRICT;
--- Holds all of Heads, so that a restart reads these and not the vectors, which are 20 times as much.
 CREATE INDEX contents_by_bytes ON contents (type, sha256, key, user, id);
 CREATE INDEX contents_by_type ON contents (type);
 CREATE INDEX contents_by_user ON contents (user) WHERE user IS NOT NULL;

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..archive.content import DIMENSION, Content, ContentType, Entry, Heads, Page, Vector
+from ..archive.content import DIMENSION, Content, ContentType, Entry, Page, VectorPage
 from ..archive.errors import InvalidInput, ModelMismatch, StoreError
 from ..archive.ports import Written
 from . import blocks, rows
@@ -26,7 +26,7 @@ from .reader import Row
 
 # Left to itself, SQLite may take an index that is in another order than asked for, and sort all rows it finds: hence
 # INDEXED BY, here and below.
-HEADS = "SELECT key, id, user, sha256 FROM contents INDEXED BY contents_by_bytes WHERE type = ? ORDER BY sha256"
+PAGES = f"SELECT id, user, sha256, {rows.VECTOR} FROM contents INDEXED BY contents_by_type WHERE type = ? ORDER BY key"
 _PUT = """
 INSERT INTO contents (id, type, user, sha256, created, truncated, block, preview) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET type = excluded.type, user = excluded.user, sha256 = excluded.sha256,
@@ -194,17 +194,16 @@ class SqliteStore:
         for page in self._pages(batch, f"SELECT {rows.CONTENT} FROM contents ORDER BY key"):
             yield [rows.content(row) for row in page]
 
-    def heads(self, content_type: ContentType, batch: int) -> Iterator[Heads]:
-        """All contents of a type without their vectors, `batch` at a time, ordered by their bytes."""
-        for page in self._pages(batch, HEADS, content_type):
-            yield Heads(*zip(*page, strict=True))
+    def size(self, content_type: ContentType) -> int:
+        """How many contents of a type there are."""
+        (((size,),),) = self._pages(1, "SELECT count(*) FROM contents WHERE type = ?", content_type)
+        return int(size)
 
-    def vectors(self, keys: Sequence[int]) -> Vector:
-        """(len(keys), 512) float32: the vectors of these ascending keys."""
-        chosen = "key IN (SELECT value FROM json_each(?)) ORDER BY key"
-        pages = self._pages(len(keys) or 1, f"SELECT {rows.VECTOR} FROM contents WHERE {chosen}", json.dumps(keys))
-        vectors = b"".join(vector for page in pages for (vector,) in page)
-        return np.frombuffer(vectors, "<f4").reshape(len(keys), DIMENSION)
+    def pages(self, content_type: ContentType, batch: int) -> Iterator[VectorPage]:
+        """All contents of a type, `batch` at a time, in the order they were first added: nearly that of the file."""
+        for page in self._pages(batch, PAGES, content_type):
+            ids, users, sha256s, vectors = zip(*page, strict=True)
+            yield VectorPage(ids, users, sha256s, np.frombuffer(b"".join(vectors), "<f4").reshape(-1, DIMENSION))
 
     def _pages(self, batch: int, query: str, *values: str) -> Iterator[list[Row]]:
         try:

@@ -7,7 +7,6 @@ anew with the float16 rows, so that order and scores are those of an exact float
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import faiss
@@ -15,61 +14,28 @@ import numpy as np
 import numpy.typing as npt
 
 from ..archive.content import DIMENSION, Vector
-from .exact import Codes, DType, ExactVectors, Rows, Scores, selector
+from .exact import DType, ExactVectors
+from .rows import Allowed, Codes, Lists, Rows, Scores, with_room
+from .training import Trained
 
-_POINTS_A_LIST = 40  # what k-means learns a centroid from; Faiss advises 39 to 256, and the cost grows with it
 _CANDIDATES_A_RESULT = 4
-_LEAST_POINTS_A_LIST = 5
-Lists = npt.NDArray[np.int64]
-
-
-def lists_for(rows: int) -> int:
-    """How many lists: about 2 * sqrt(rows), where building (more work with more) and scanning (less) both stay low."""
-    return 1 << max(0, round(math.log2(2 * math.sqrt(max(rows, 1)))))
-
-
-def sample_size(rows: int) -> int:
-    """How many of the rows training wants to see."""
-    return min(rows, _POINTS_A_LIST * lists_for(rows))
-
-
-def better_centroids(centroids: Vector | None, sample: Vector, lists: int) -> Vector:
-    """(lists, 512): one round of k-means (Lloyd 1982), from `centroids`, at first from rows of the sample."""
-    clustering = faiss.Clustering(DIMENSION, lists)
-    clustering.niter, clustering.seed, clustering.min_points_per_centroid = 1, 1, 1
-    clustering.max_points_per_centroid = _POINTS_A_LIST
-    if centroids is not None:
-        faiss.copy_array_to_vector(centroids.ravel(), clustering.centroids)
-    clustering.train(sample, faiss.IndexFlatL2(DIMENSION))
-    better: Vector = faiss.vector_to_array(clustering.centroids).reshape(lists, DIMENSION)
-    return better
-
-
-def _means(centroids: Vector, sample: Vector) -> Vector:
-    """The mean of the rows nearest to each centroid, none where they are few.
-
-    Centroids stay in memory and in snapshots when contents are erased: none may be, or nearly be, a single vector.
-    """
-    index = faiss.IndexFlatL2(DIMENSION)
-    index.add(centroids)
-    nearest = index.search(sample, 1)[1][:, 0]
-    order = np.argsort(nearest)
-    _, starts, counts = np.unique(nearest[order], return_index=True, return_counts=True)
-    sums = np.add.reduceat(sample[order], starts, axis=0)
-    means = (sums / counts[:, np.newaxis]).astype(np.float32)
-    enough = counts >= _LEAST_POINTS_A_LIST
-    return np.ascontiguousarray(means[enough]) if enough.any() else sample.mean(axis=0, keepdims=True)
+_GROWTH = 2
+_REMOVED_PART = 0.2
 
 
 class ApproximateVectors:
     """float16 rows and the inverted lists that find the likely ones; every row is in exactly one list, once."""
 
     kind: Literal["approximate"] = "approximate"
+    complete = False
     dtype: DType = "float16"
 
-    def __init__(self, index: faiss.IndexIVFScalarQuantizer) -> None:
-        """`index` is trained and empty."""
-        self.state: Codes = faiss.serialize_index(index)  # all that training learned
+    def __init__(self, trained: Trained) -> None:
+        """Without rows. Raises RuntimeError or ValueError when this is not what `train` gives."""
+        index = faiss.deserialize_index(trained.state)
+        if not isinstance(index, faiss.IndexIVFScalarQuantizer) or index.d != DIMENSION or index.ntotal:
+            raise ValueError("its state is of another kind of index")
+        self.trained = trained
         self._index = index
         self._inverted = faiss.downcast_InvertedLists(index.invlists)
         self._centroids = index.quantizer
@@ -78,32 +44,27 @@ class ApproximateVectors:
         self._sizes = np.zeros(index.nlist, np.int64)  # of the lists
         self._list_of = np.empty(1024, np.int32)  # of these two only the first len(self) count
         self._offset_of = np.empty(1024, np.int32)
-        self.nprobe = 1
-        self.recall: dict[str, float] = {}
-        self.built_rows = 0
         self.removed = 0  # since it was built
-
-    @classmethod
-    def train(cls, centroids: Vector, sample: Vector, rows: int) -> ApproximateVectors:
-        """An empty index with a list for each centroid, its codes fitted to a sample of its future `rows` rows."""
-        centroids = _means(centroids, sample)
-        # Squared distance, although scores are inner products: an image belongs to the images it is like.
-        quantizer = faiss.IndexFlatL2(DIMENSION)
-        quantizer.add(centroids)
-        bits, score = faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
-        index = faiss.IndexIVFScalarQuantizer(quantizer, DIMENSION, len(centroids), bits, score, False)
-        index.train(sample)
-        vectors = cls(index)
-        vectors.built_rows = rows
-        return vectors
-
-    @classmethod
-    def from_state(cls, state: Codes) -> ApproximateVectors:
-        """An empty index trained as that one was whose `state` this is."""
-        return cls(faiss.deserialize_index(state))
+        self.unsaved = 0  # rows that were put in or taken out since the last snapshot
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    @property
+    def nprobe(self) -> int:
+        """How many lists a search looks into."""
+        return self.trained.nprobe
+
+    @property
+    def recall(self) -> dict[str, float]:
+        """Recall@10 by direction, as it was measured when the index was built."""
+        return self.trained.recall
+
+    @property
+    def outgrown(self) -> bool:
+        """Whether it has grown or lost so much that it should be built anew."""
+        built_rows = self.trained.built_rows
+        return len(self) >= _GROWTH * built_rows or self.removed >= _REMOVED_PART * built_rows
 
     @property
     def lists(self) -> int:
@@ -116,9 +77,10 @@ class ApproximateVectors:
         row_bytes = int(self._index.code_size) + 8 + 8  # its number in the list, and where that is
         return len(self) * row_bytes + self._rows.memory_bytes + self.lists * DIMENSION * 4
 
-    def codes(self) -> Codes:
-        """(rows, 1024) view of the float16 rows, valid until the next change of their number."""
-        return self._rows.codes()
+    def memory(self) -> list[Codes]:
+        """Views of all memory that holds rows or codes, valid until the next change of its size."""
+        codes = [self._codes(number) for number in range(self.lists)]
+        return [*self._rows.memory(), *(each for each in codes if len(each))]
 
     def list_of(self, rows: Rows) -> npt.NDArray[np.int32]:
         """The list each of these rows is in."""
@@ -128,22 +90,19 @@ class ApproximateVectors:
         """(len(rows), 512) float32 copy."""
         return self._rows.read(rows)
 
+    def scores(self, query: Vector, rows: Rows) -> npt.NDArray[np.float64]:
+        """As `ExactVectors.scores`, of the float16 rows."""
+        return self._rows.scores(query, rows)
+
     def reserve(self, rows: int) -> None:
         """Take the memory for so many rows at once; the index is empty."""
         self._rows.reserve(rows)
 
-    def append(self, vectors: Vector) -> None:
-        """Add rows at the end."""
+    def append(self, vectors: Vector, lists: Lists | None = None) -> None:
+        """Add rows at the end; `lists`, as far as known (-1 where not), spares the search for the nearest centroid."""
         first = len(self)
         self._rows.append(vectors)
-        self._enter(np.arange(first, len(self)), vectors, None)
-
-    def append_codes(self, codes: Codes, lists: Lists) -> None:
-        """Add rows at the end that `codes` of an index of the same state had, and `list_of`."""
-        first = len(self)
-        self._rows.append_codes(codes)
-        rows = np.arange(first, len(self))
-        self._enter(rows, self._rows.read(rows), lists)
+        self._enter(np.arange(first, len(self)), vectors, lists)
 
     def overwrite(self, row: int, vector: Vector) -> None:
         """Put another vector in a row's place."""
@@ -161,6 +120,7 @@ class ApproximateVectors:
             self._list_of[row], self._offset_of[row] = number, offset
         self._rows.remove(row)
         self.removed += 1
+        self.unsaved += 1
 
     def release(self) -> None:
         """Give its memory back as `ExactVectors.release` does; of no use afterwards."""
@@ -168,12 +128,14 @@ class ApproximateVectors:
         self._index.replace_invlists(None, False)
 
     def _enter(self, rows: Rows, vectors: Vector, lists: Lists | None) -> None:
-        while len(self) > len(self._list_of):
-            self._list_of = np.concatenate([self._list_of, np.empty_like(self._list_of)])
-            self._offset_of = np.concatenate([self._offset_of, np.empty_like(self._offset_of)])
-        if lists is None:
-            lists = self.probed(vectors, 1)[:, 0]
-        vectors, lists = np.ascontiguousarray(vectors), np.ascontiguousarray(lists)
+        self._list_of = with_room(self._list_of, len(self))
+        self._offset_of = with_room(self._offset_of, len(self))
+        vectors = np.ascontiguousarray(vectors)
+        lists = np.full(len(rows), -1) if lists is None else lists
+        unknown = np.flatnonzero(lists < 0)
+        if len(unknown):
+            lists[unknown] = self.probed(vectors[unknown], 1)[:, 0]
+        self.unsaved += len(unknown)
         order = np.argsort(lists, kind="stable")  # within a list, Faiss appends in the order given
         numbers, starts, counts = np.unique(lists[order], return_index=True, return_counts=True)
         offsets = np.arange(len(rows)) + np.repeat(self._sizes[numbers] - starts, counts)
@@ -187,8 +149,7 @@ class ApproximateVectors:
         number, offset = int(self._list_of[row]), int(self._offset_of[row])
         ids = self._ids(number)
         end = len(ids) - 1
-        memory = faiss.rev_swig_ptr(self._inverted.get_codes(number), len(ids) * self._index.code_size)
-        codes = memory.reshape(len(ids), -1)
+        codes = self._codes(number)
         ids[offset], codes[offset] = ids[end], codes[end]
         self._offset_of[ids[offset]] = offset
         codes[end] = 0  # erased means gone from memory, too
@@ -199,6 +160,13 @@ class ApproximateVectors:
     def _ids(self, number: int) -> Rows:
         view: Rows = faiss.rev_swig_ptr(self._inverted.get_ids(number), self._inverted.list_size(number))
         return view
+
+    def _codes(self, number: int) -> Codes:
+        size = self._inverted.list_size(number)
+        if not size:
+            return np.empty((0, self._index.code_size), np.uint8)
+        memory: Codes = faiss.rev_swig_ptr(self._inverted.get_codes(number), size * self._index.code_size)
+        return memory.reshape(size, -1)
 
     def probed(self, queries: Vector, nprobe: int) -> Lists:
         """(queries, nprobe) the lists that searches look into, the nearest first."""
@@ -216,13 +184,15 @@ class ApproximateVectors:
         """(queries, k) the best rows met, best first; row -1 where fewer were met."""
         return self._search(queries, k, faiss.SearchParametersIVF(nprobe=self.nprobe))
 
-    def search_among(self, query: Vector, k: int, allowed: npt.NDArray[np.bool_] | None) -> tuple[Scores, Rows]:
+    def search_among(self, query: Vector, k: int, allowed: Allowed | None) -> Rows:
         """The k best of the allowed rows met, and where fewer were met, exactly the k best."""
         if allowed is not None:
-            parameters = faiss.SearchParametersIVF(nprobe=self.nprobe, sel=selector(allowed))
-            scores, rows = self._search(query.reshape(1, -1), k, parameters)
-            if rows[0, -1] >= 0:
-                return scores[0], rows[0]
+            bitmap = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+            parameters = faiss.SearchParametersIVF(nprobe=self.nprobe, sel=bitmap)
+            _, met = self._search(query.reshape(1, -1), k, parameters)
+            rows: Rows = met[0]
+            if rows[-1] >= 0:
+                return rows
         return self._rows.search_among(query, k, allowed)
 
     def _search(self, queries: Vector, k: int, parameters: faiss.SearchParametersIVF) -> tuple[Scores, Rows]:

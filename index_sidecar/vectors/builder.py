@@ -13,16 +13,18 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 import faiss
 import numpy as np
 
 from ..archive.content import ContentType, Vector
-from .approximate import ApproximateVectors, better_centroids, lists_for, sample_size
-from .exact import ExactVectors, Rows
+from .approximate import ApproximateVectors
 from .recall_gate import QUERIES_A_DIRECTION, RecallGate, Verdict
+from .rows import Rows
 from .shelf import Shelf
+from .training import better_centroids, lists_for, sample_size, train
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +32,7 @@ _T = TypeVar("_T")
 _ROWS_A_PAGE = 8192
 _ROUNDS = 8
 _ROWS_AT_THE_SWAP = 128
-_DELETED_PART = 0.2
+_SHRUNK_PART = 0.9  # of what is searched exactly: so a type whose size wavers there is not built again and again
 
 
 class InThread(Protocol):
@@ -71,12 +73,14 @@ class IndexBuilder:
     def needed(self, content_type: ContentType) -> bool:
         """Whether a shelf has outgrown its vectors."""
         shelf = self._shelves[content_type]
-        vectors, rows = shelf.vectors, len(shelf)
-        if rows <= self._exact_rows:
-            return False
-        if isinstance(vectors, ExactVectors):
-            return content_type not in self._refused or rows >= 2 * self._refused[content_type][0]
-        return rows >= 2 * vectors.built_rows or vectors.removed >= _DELETED_PART * vectors.built_rows
+        refused_rows, _ = self._refused.get(content_type, (0, None))
+        return len(shelf) > self._exact_rows and len(shelf) >= 2 * refused_rows and shelf.vectors.outgrown
+
+    def to_be_exact(self, content_type: ContentType) -> bool:
+        """Whether an approximate shelf has shrunk below what is searched exactly, or could not be built anew."""
+        shelf = self._shelves[content_type]
+        shrunk = len(shelf) <= _SHRUNK_PART * self._exact_rows or content_type in self._refused
+        return shrunk and shelf.vectors.trained is not None
 
     async def build(self, content_type: ContentType) -> bool:
         """Train, fill, judge and swap in an approximate index; False when it does not reach the target."""
@@ -107,8 +111,9 @@ class IndexBuilder:
         for number in range(_ROUNDS):  # not one call: a sidecar that is told to stop has to wait for the one under way
             self._progress = 0.4 * number / _ROUNDS
             centroids = await self._background(better_centroids, centroids, sample, min(lists_for(rows), len(sample)))
-        fresh = await self._background(ApproximateVectors.train, centroids, sample, rows)
+        fresh = ApproximateVectors(await self._background(train, centroids, sample, rows))
         del sample
+        await self._background(fresh.reserve, rows)
         rows = await self._in_thread(shelf.note_touched)
         for first in range(0, rows, _ROWS_A_PAGE):
             page = np.arange(first, min(first + _ROWS_A_PAGE, rows))
@@ -124,7 +129,7 @@ class IndexBuilder:
             await self._background(fresh.release)
             return verdict
         outgrown = shelf.vectors
-        fresh.nprobe, fresh.recall = verdict.nprobe, verdict.recall
+        fresh.trained = replace(fresh.trained, nprobe=verdict.nprobe, recall=verdict.recall, reached=verdict.reached)
         self._progress = 0.95
 
         def swap() -> bool:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
+from typing import Literal, TypeVar
 
 import faiss
 import numpy as np
 import numpy.typing as npt
 
 from ..archive.content import DIMENSION, Vector
+from .rows import MARGIN, Allowed, Codes, Lists, Rows, Scores
 
 DType = Literal["float32", "float16"]
-Codes = npt.NDArray[np.uint8]
-Scores = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
 
+_T = TypeVar("_T")
 _PRODUCTS_A_PART = 16384  # of a row and a query: fewer cost less than handing them to another thread
 _ROWS_A_BLOCK = 4096
 _BLOCKS_FROM_QUERIES = 8
-_ROUNDING = 1e-6  # of a score: Faiss adds up in another order for another kind of search
 
 # By default Faiss takes the matrix product (BLAS) only from 250 queries on; it pays from three.
 faiss.cvar.distance_compute_blas_threshold = 3 * DIMENSION
@@ -34,6 +33,10 @@ class ExactVectors:
     """Rows of float32 or float16, which Faiss holds. Scores are of the kept values: float16 is off by up to 2e-4."""
 
     kind: Literal["exact"] = "exact"
+    complete = True  # a search finds all of the k best
+    outgrown = True  # once there are too many rows for it
+    trained = None
+    unsaved = 0
     nprobe = None
     recall = None
 
@@ -53,15 +56,18 @@ class ExactVectors:
         """Of the rows; what Faiss keeps in reserve for the next ones not counted."""
         return len(self) * int(self.index.code_size)
 
-    def codes(self) -> Codes:
-        """(rows, bytes of a row) view of Faiss's own memory, valid until the next change of its size."""
+    def memory(self) -> list[Codes]:
+        """Views of all memory that holds rows, valid until the next change of its size."""
+        return [self._codes()]
+
+    def _codes(self) -> Codes:
         size = int(self.index.code_size)
         view: Codes = faiss.rev_swig_ptr(self.index.codes.data(), len(self) * size)
         return view.reshape(len(self), size)
 
     def read(self, rows: Rows) -> Vector:
         """(len(rows), 512) float32 copy."""
-        vectors: Vector = self.index.sa_decode(self.codes()[rows])
+        vectors: Vector = self.index.sa_decode(self._codes()[rows])
         return vectors
 
     def reserve(self, rows: int) -> None:
@@ -69,22 +75,18 @@ class ExactVectors:
         self.index.codes.resize(rows * self.index.code_size)
         self.index.codes.resize(0)
 
-    def append(self, vectors: Vector) -> None:
-        """Add rows at the end."""
+    def append(self, vectors: Vector, lists: Lists | None = None) -> None:
+        """Add rows at the end; there are no lists here."""
         self.index.add(np.ascontiguousarray(vectors))
-
-    def append_codes(self, codes: Codes, lists: object = None) -> None:
-        """Add rows at the end that `codes` of an index of the same dtype had; there are no lists here."""
-        self.index.add_sa_codes(codes)
 
     def overwrite(self, row: int, vector: Vector) -> None:
         """Put another vector in a row's place."""
-        self.codes()[row] = self.index.sa_encode(vector.reshape(1, -1))
+        self._codes()[row] = self.index.sa_encode(vector.reshape(1, -1))
 
     def remove(self, row: int) -> None:
         """Move the last row into the freed one: the cost does not grow with the index."""
         last = len(self) - 1
-        codes = self.codes()
+        codes = self._codes()
         codes[row] = codes[last]
         codes[last] = 0  # erased means gone from memory, too
         self.index.codes.resize(last * self.index.code_size)
@@ -95,19 +97,24 @@ class ExactVectors:
         self.index.reset()
         self.index.permute_entries(np.empty(0, np.int64))  # swaps the rows for a new and empty block, and frees them
 
+    def scores(self, query: Vector, rows: Rows) -> npt.NDArray[np.float64]:
+        """Of each row the cosine in float64, rounded to 1e-6: the same whatever else is asked for at that moment."""
+        blocks = [rows[first : first + _ROWS_A_BLOCK] for first in range(0, len(rows), _ROWS_A_BLOCK)]
+        exact = [self.read(block).astype(np.float64) @ query.astype(np.float64) for block in blocks]
+        rounded: npt.NDArray[np.float64] = np.minimum(np.round(np.concatenate([np.empty(0), *exact]), 6) + 0.0, 1.0)
+        return rounded
+
     def search(self, queries: Vector, k: int) -> tuple[Scores, Rows]:
         """(queries, k) the best rows of each query, best first; k is at most the number of rows."""
-        parts = max(1, min(_THREADS, len(self), len(self) * len(queries) // _PRODUCTS_A_PART))
-        ends = [len(self) * number // parts for number in range(parts + 1)]
-        found = _workers.map(lambda first, end: self._search_part(queries, k, first, end), ends, ends[1:])
         best = BestRows(len(queries), k)
-        for scores, rows in found:
+        shared = _shared(len(self), len(queries), lambda first, end: self._search_part(queries, k, first, end))
+        for scores, rows in shared:
             best.merge(scores, rows)
         return best.take()
 
     def _search_part(self, queries: Vector, k: int, first: int, end: int) -> tuple[Scores, Rows]:
         """The best of the rows from `first` to before `end`."""
-        codes = self.codes()
+        codes = self._codes()
         best = BestRows(len(queries), min(k, end - first))
         if self.dtype == "float32":
             best.add(queries, codes[first:end].view(np.float32), first)
@@ -123,14 +130,51 @@ class ExactVectors:
                 best.add(queries, block[: len(part)], start)
         return best.take()
 
-    def search_among(self, query: Vector, k: int, allowed: npt.NDArray[np.bool_] | None) -> tuple[Scores, Rows]:
-        """In two passes the k best of the allowed rows and at least all that score like the last of them, unordered."""
-        parameters = faiss.SearchParameters(sel=selector(allowed)) if allowed is not None else None
-        query = query.reshape(1, -1)
-        best, _ = self.index.search(query, k, params=parameters)
-        radius = float(best[0, -1]) - _ROUNDING  # what is found is above it
-        _, scores, rows = self.index.range_search(query, radius, params=parameters)
+    def search_among(self, query: Vector, k: int, allowed: Allowed | None) -> Rows:
+        """In one pass the k best of the allowed rows and all that may score like the last of them, unordered.
+
+        At least k rows are allowed. All cores share the allowed rows; the others are not looked at.
+        """
+        rows = np.arange(len(self)) if allowed is None else np.flatnonzero(allowed)
+
+        def part(first: int, end: int) -> tuple[Scores, Rows]:
+            return _near_best(self._products(query, rows[first:end]), rows[first:end], k)
+
+        scores, found = zip(*_shared(len(rows), 1, part), strict=True)
+        return _near_best(np.concatenate(scores), np.concatenate(found), k)[1]
+
+    def _products(self, query: Vector, rows: Rows) -> Scores:
+        """Of the query with each of these rows, on one core."""
+        products, codes = np.empty(len(rows), np.float32), self._codes()
+        pointer = faiss.swig_ptr
+        query = np.ascontiguousarray(query)
+        if self.dtype == "float32":
+            memory = pointer(codes.view(np.float32))
+            faiss.fvec_inner_products_by_idx(
+                pointer(products), pointer(query), memory, pointer(rows), DIMENSION, 1, len(rows)
+            )
+            return products
+        for first in range(0, len(rows), _ROWS_A_BLOCK):
+            block = self.index.sa_decode(codes[rows[first : first + _ROWS_A_BLOCK]])
+            out = products[first : first + len(block)]
+            faiss.fvec_inner_products_ny(pointer(out), pointer(query), pointer(block), DIMENSION, len(block))
+        return products
+
+
+def _shared(rows: int, queries: int, work: Callable[[int, int], _T]) -> list[_T]:
+    """What `work` gives for each part of the rows, from a first to before an end, all parts on cores of their own."""
+    parts = max(1, min(_THREADS, rows, rows * queries // _PRODUCTS_A_PART))
+    ends = [rows * number // parts for number in range(parts + 1)]
+    return list(_workers.map(work, ends, ends[1:]))
+
+
+def _near_best(scores: Scores, rows: Rows, k: int) -> tuple[Scores, Rows]:
+    """The k best of these and all that may score like the last of them."""
+    if len(rows) <= k:
         return scores, rows
+    least = np.partition(scores, len(rows) - k)[len(rows) - k]
+    near = scores >= least - MARGIN
+    return scores[near], rows[near]
 
 
 class BestRows:
@@ -154,8 +198,3 @@ class BestRows:
         """(queries, k), best first; row -1 where there were not so many."""
         self._heap.finalize()
         return self._heap.D, self._heap.I
-
-
-def selector(allowed: npt.NDArray[np.bool_]) -> faiss.IDSelectorBitmap:
-    """What makes Faiss pass over all rows but the allowed ones."""
-    return faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))

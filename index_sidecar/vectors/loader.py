@@ -1,28 +1,23 @@
-"""Fills empty shelves at a start: the store says what there is; vectors come from snapshots, or else from it, too."""
+"""Fills a shelf from the store: with what a snapshot has learned, where there is one, or as exact vectors."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
-import numpy as np
-import numpy.typing as npt
-
-from ..archive.content import ContentType, Heads
+from ..archive.content import ContentType, VectorPage
 from ..archive.ports import VectorSource
 from .approximate import ApproximateVectors
-from .exact import Rows
+from .exact import DType
+from .rows import prints_of
 from .shelf import Shelf
-from .snapshot import Page, Records
-from .snapshots import Snapshots
+from .snapshot import Snapshot, Snapshots
 
 logger = logging.getLogger(__name__)
 
-_T = TypeVar("_T")
 _ROWS_A_PAGE = 4096
 
 
@@ -31,113 +26,65 @@ class Stopped(Exception):
 
 
 class IndexLoader:
-    """Fills the shelves in one thread, nobody else using them."""
+    """Makes full shelves, each in the thread that asks for it."""
 
-    def __init__(
-        self, source: VectorSource, shelves: Mapping[ContentType, Shelf], snapshots: Snapshots, stop: threading.Event
-    ) -> None:
+    def __init__(self, source: VectorSource, dtype: DType, snapshots: Snapshots, stop: threading.Event) -> None:
         self._source = source
-        self._shelves = shelves
+        self._dtype = dtype
         self._snapshots = snapshots
         self._stop = stop
 
-    def load(self) -> None:
-        """All contents of the source. Raises Stopped."""
-        started = time.monotonic()
-        for content_type, shelf in self._shelves.items():
-            heads = _Columns(self._until_stopped(self._source.heads(content_type, _ROWS_A_PAGE)))
-            records = self._snapshots.open(shelf, len(heads))
-            restored = np.empty(0, np.int64) if records is None else self._restore(shelf, heads, records)
-            missing = np.ones(len(heads), bool)
-            missing[restored] = False
-            rest = np.flatnonzero(missing)
-            self._read(shelf, heads, rest)
-            seconds = time.monotonic() - started
-            counts = (len(restored), len(rest))
-            logger.info(
-                "%s index: %d contents from its snapshot, %d from the store, %.1f s", content_type, *counts, seconds
-            )
+    def load(self, content_type: ContentType, exact_rows: int, recall: float) -> Shelf:
+        """All contents of a type; approximate if they are many and a snapshot reached the recall. Raises Stopped."""
+        started, shelf = time.monotonic(), Shelf(content_type, self._dtype)
+        rows = self._source.size(content_type)
+        snapshot = self._restore(shelf, recall) if rows > exact_rows else None
+        if snapshot is None:
+            self._snapshots.delete(content_type)
+        shelf.vectors.reserve(rows)
+        self._fill(shelf, snapshot)
+        kind, unsaved, seconds = shelf.vectors.kind, shelf.vectors.unsaved, time.monotonic() - started
+        logger.info(
+            "%s index: %s, %d contents, %d of them unknown to its snapshot, %.1f s",
+            *(content_type, kind, len(shelf), unsaved, seconds),
+        )
+        return shelf
 
-    def _until_stopped(self, pages: Iterable[_T]) -> Iterator[_T]:
-        for page in pages:
-            if self._stop.is_set():
-                raise Stopped
-            yield page
+    def _restore(self, shelf: Shelf, recall: float) -> Snapshot | None:
+        """Give a shelf the vectors of its snapshot, without rows; None if that is of no use, whatever the reason."""
+        try:
+            snapshot = self._snapshots.read(shelf.content_type, recall)
+            vectors = ApproximateVectors(snapshot.trained)
+            if len(snapshot.lists) and not 0 <= snapshot.lists.min() <= snapshot.lists.max() < vectors.lists:
+                raise ValueError("it names lists that are not there")
+        except FileNotFoundError:
+            return None
+        except Exception as error:
+            logger.warning("the %s snapshot is deleted, and an index built anew: %s", shelf.content_type, error)
+            return None
+        shelf.vectors = vectors
+        return snapshot
 
-    def _restore(self, shelf: Shelf, heads: _Columns, records: Records) -> Rows:
-        """Take what the snapshot has, and erase of it what the store has no more; the numbers of the heads taken."""
-        header, snapshot = records.header, records.snapshot
-        if header.kind == "approximate":
-            shelf.vectors = vectors = ApproximateVectors.from_state(records.state)
-            vectors.nprobe, vectors.recall = header.nprobe or 1, header.recall or {}
-            vectors.built_rows = header.built_rows
-        shelf.snapshots = [snapshot]
-        slots = records.find(heads.sha256s)
-        wanted = np.argsort(slots, kind="stable")[np.count_nonzero(slots < 0) :]  # in the order of the file
-        taken = []
-        with ThreadPoolExecutor(1, "index-appender") as appender:  # Faiss, beside all that needs the GIL
-            appended = appender.submit(shelf.vectors.reserve, len(wanted))
-            for wanted_page, (whole, lists, codes) in self._read_ahead(records, slots, wanted):
-                page = wanted_page[whole]
+    def _fill(self, shelf: Shelf, snapshot: Snapshot | None) -> None:
+        """At once: SQLite reads a page, Faiss takes in the one before, and this thread notes whose rows those are."""
+        pages = self._source.pages(shelf.content_type, _ROWS_A_PAGE)
+        with ThreadPoolExecutor(1, "index-reader") as reader, ThreadPoolExecutor(1, "index-appender") as appender:
+            appended: Future[None] | None = None
+            for page in _read_ahead(pages, reader):
+                if self._stop.is_set():
+                    raise Stopped
+                prints = prints_of(page.sha256s)
+                lists = snapshot.lists_of(prints) if snapshot is not None else None
+                if appended is not None:
+                    appended.result()
+                appended = appender.submit(shelf.vectors.append, page.vectors, lists)
+                shelf.enter(page.ids, page.users, prints)
+            if appended is not None:
                 appended.result()
-                appended = appender.submit(shelf.vectors.append_codes, codes[whole], lists[whole])
-                snapshot.place(np.arange(len(shelf), len(shelf) + len(page)), slots[page])
-                heads.enter(shelf, page)
-                taken.append(page)
-            appended.result()
-        restored = np.concatenate([np.empty(0, np.int64), *taken])
-        if damaged := len(wanted) - len(restored):
-            logger.warning("%d records of the %s snapshot are damaged: the store is read", damaged, shelf.content_type)
-        superfluous: npt.NDArray[np.bool_] = np.any(records.sha256s, axis=1)
-        superfluous[slots[restored]] = False
-        for slot in np.flatnonzero(superfluous).tolist():
-            snapshot.erase(slot)
-        self._snapshots.flush()
-        return restored
-
-    def _read_ahead(self, records: Records, slots: Rows, wanted: Rows) -> Iterator[tuple[Rows, Page]]:
-        """Pages of `wanted` and their records; the next is read and checked while the caller works on one."""
-        pages = _paged(wanted)
-        with ThreadPoolExecutor(1, "index-reader") as reader:
-            ahead = [reader.submit(records.read, slots[page]) for page in pages[:2]]
-            for number, page in enumerate(self._until_stopped(pages)):
-                read = ahead.pop(0).result()
-                if number + 2 < len(pages):
-                    ahead.append(reader.submit(records.read, slots[pages[number + 2]]))
-                yield page, read
-
-    def _read(self, shelf: Shelf, heads: _Columns, numbers: Rows) -> None:
-        numbers = numbers[np.argsort(heads.keys[numbers])]  # in the order of the store's file
-        for page in self._until_stopped(_paged(numbers)):
-            shelf.vectors.append(self._source.vectors(heads.keys[page].tolist()))
-            heads.enter(shelf, page)
 
 
-def _paged(rows: Rows) -> list[Rows]:
-    return [rows[first : first + _ROWS_A_PAGE] for first in range(0, len(rows), _ROWS_A_PAGE)]
-
-
-class _Columns:
-    """The heads of one type as arrays, of which many rows are taken at once."""
-
-    def __init__(self, pages: Iterable[Heads]) -> None:
-        keys: list[int] = []
-        ids: list[str] = []
-        users: list[str | None] = []
-        sha256s = bytearray()
-        for page in pages:
-            keys += page.keys
-            ids += page.ids
-            users += page.users
-            sha256s += b"".join(page.sha256s)
-        self.keys = np.array(keys, np.int64)
-        self.sha256s = np.frombuffer(sha256s, np.uint8).reshape(-1, 32)
-        self._ids = np.array(ids, object)
-        self._users = np.array(users, object)
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def enter(self, shelf: Shelf, numbers: Rows) -> None:
-        """Say of these heads that they are the rows last appended to the shelf's vectors."""
-        shelf.enter(self._ids[numbers].tolist(), self._users[numbers].tolist(), self.sha256s[numbers])
+def _read_ahead(pages: Iterator[VectorPage], reader: ThreadPoolExecutor) -> Iterator[VectorPage]:
+    ahead = [reader.submit(next, pages, None) for _ in range(2)]
+    while (page := ahead.pop(0).result()) is not None:
+        ahead.append(reader.submit(next, pages, None))
+        yield page

@@ -13,7 +13,8 @@ import numpy as np
 
 from ..archive.content import Vector
 from .approximate import ApproximateVectors
-from .exact import BestRows, Rows
+from .exact import BestRows
+from .rows import Rows
 
 QUERIES_A_DIRECTION = 512
 _K = 10
@@ -22,10 +23,14 @@ _SLOWEST = 4  # an index that must scan more than a quarter of its lists is hard
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The smallest `nprobe` that reaches the target in all directions, None if there is none; what it reached."""
+    """The smallest `nprobe` that reaches the target in all directions, None if there is none; what it reached.
+
+    `reached` is the recall of the worst direction, less what another sample of queries may fall short.
+    """
 
     nprobe: int | None
     recall: dict[str, float]
+    reached: float
 
 
 class RecallGate:
@@ -44,18 +49,14 @@ class RecallGate:
             best.add(vectors, block, first)
 
     def judge(self, index: ApproximateVectors, target: float) -> Verdict:
-        """Try `nprobe` on an index that holds exactly the rows added. Once only.
-
-        The target counts as reached when the mean, less twice its standard error, does: another sample of queries
-        should reach it, too.
-        """
+        """Try `nprobe` on an index that holds exactly the rows added. Once only."""
         for name, (_, own, best) in self._directions.items():
             self._exact[name] = [_others(row, found)[:_K] for row, found in zip(own, best.take()[1], strict=True)]
         most = max(1, index.lists // _SLOWEST)
         # A row can only be found in a list that is looked into: a bound that takes no search, and is nearly reached.
         ranks = self._ranks(index, most)
         nprobe = 1 + bisect_left(
-            range(1, most), True, key=lambda nprobe: all(_reaches(_parts(rank, nprobe), target) for rank in ranks)
+            range(1, most), True, key=lambda nprobe: all(_sure(_parts(rank, nprobe)) >= target for rank in ranks)
         )
         verdict = self._measure(index, nprobe, target)
         while verdict.nprobe is None and nprobe < most:
@@ -77,21 +78,22 @@ class RecallGate:
         return ranks
 
     def _measure(self, index: ApproximateVectors, nprobe: int, target: float) -> Verdict:
-        recall, reached = {}, True
+        recall, reached = {}, 1.0
         for name, (vectors, _, _) in self._directions.items():
             pairs = zip(self._exact[name], index.candidates(vectors, _K + 1, nprobe), strict=True)
             parts = [len(set(exact) & set(rows.tolist())) / len(exact) for exact, rows in pairs if exact]
             recall[name] = float(np.mean(parts)) if parts else 1.0
-            reached &= _reaches(parts, target)
-        return Verdict(nprobe if reached else None, recall)
+            reached = min(reached, _sure(parts))
+        return Verdict(nprobe if reached >= target else None, recall, reached)
 
 
 def _parts(ranks: list[Rows], nprobe: int) -> list[float]:
     return [float(np.mean(rank < nprobe)) for rank in ranks if len(rank)]
 
 
-def _reaches(parts: list[float], target: float) -> bool:
-    return not parts or float(np.mean(parts)) - 2 * float(np.std(parts)) / len(parts) ** 0.5 >= target
+def _sure(parts: list[float]) -> float:
+    """Their mean less twice its standard error: what another sample of queries should reach, too."""
+    return float(np.mean(parts)) - 2 * float(np.std(parts)) / len(parts) ** 0.5 if parts else 1.0
 
 
 def _others(own: int, rows: Rows) -> list[int]:

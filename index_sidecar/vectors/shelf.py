@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+import heapq
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from ..archive.content import Content, ContentType, Hit, Vector, ranked
+from ..archive.content import Content, ContentType, Hit, Vector
 from .approximate import ApproximateVectors
-from .exact import DType, ExactVectors, Rows, Scores
-from .snapshot import Snapshot
+from .exact import DType, ExactVectors
+from .owners import Owners
+from .rows import MARGIN, Prints, Rows, Scores, prints_of, with_room
 
-_NOBODY = -1
+_SLACK = 4  # more rows than asked for, so that seldom all of them score alike
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +32,20 @@ class Shelf:
     def __init__(self, content_type: ContentType, dtype: DType) -> None:
         self.content_type = content_type
         self.vectors: ExactVectors | ApproximateVectors = ExactVectors(dtype)
-        self.snapshots: list[Snapshot] = []  # that hold rows of this shelf: the finished one, and one being written
         self.ids: list[str] = []
+        self.owners = Owners()
         self._row_of: dict[str, int] = {}
-        self._owners = np.empty(1024, np.int32)  # of these two only the first len(ids) count
-        self._sha256s = np.empty((1024, 32), np.uint8)
-        self._number_of: dict[str | None, int] = {None: _NOBODY}
-        self._users: list[str | None] = []
-        self._owned: Counter[int] = Counter()  # rows by owner; what it says of _NOBODY means nothing
+        self._prints: Prints = np.empty(1024, np.uint64)  # only the first len(ids) count
         self._touched: set[int] | None = None
+        self._changes: dict[str, Content | None] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def prints(self) -> Prints:
+        """Of each row, for a moment only."""
+        return self._prints[: len(self)]
 
     def note_touched(self) -> int:
         """Note from now on which rows change, for a copy of the vectors that is to be made; how many rows there are."""
@@ -67,6 +69,31 @@ class Shelf:
         """How many changed rows wait to be taken."""
         return len(self._touched or ())
 
+    def note_changes(self) -> None:
+        """Note from now on what changes by id, for a shelf that is filled from the store to take this one's place."""
+        self._changes = {}
+
+    def forget_changes(self) -> None:
+        """It has taken its place, or was given up."""
+        self._changes = None
+
+    def take_changes(self) -> dict[str, Content | None]:
+        """What each id that changed since this was last asked holds now; None for nothing."""
+        changes, self._changes = self._changes or {}, {}
+        return changes
+
+    @property
+    def changes(self) -> int:
+        """How many wait to be taken."""
+        return len(self._changes or ())
+
+    def apply(self, changes: Mapping[str, Content | None]) -> None:
+        """Change as another shelf has changed."""
+        for content_id, content in changes.items():
+            if content is None:
+                self.delete(content_id)
+        self.upsert([content for content in changes.values() if content is not None])
+
     def upsert(self, contents: Sequence[Content]) -> None:
         """Append the new ones, overwrite the others in place; no id comes twice."""
         new: list[Content] = []
@@ -76,116 +103,76 @@ class Shelf:
             else:
                 new.append(content)
         if new:
-            sha256s = np.frombuffer(b"".join(content.sha256 for content in new), np.uint8).reshape(-1, 32)
             self.vectors.append(np.stack([content.embedding.vector for content in new]))
-            self.enter([content.id for content in new], [content.user for content in new], sha256s)
+            prints = prints_of([content.sha256 for content in new])
+            self.enter([content.id for content in new], [content.user for content in new], prints)
+        if self._changes is not None:
+            self._changes.update((content.id, content) for content in contents)
 
-    def enter(self, ids: Sequence[str], users: Sequence[str | None], sha256s: npt.NDArray[np.uint8]) -> None:
+    def enter(self, ids: Sequence[str], users: Sequence[str | None], prints: Prints) -> None:
         """Say what the rows belong to that the vectors have at their end and the shelf does not know yet."""
         first, end = len(self), len(self) + len(ids)
-        while end > len(self._owners):
-            self._owners = np.concatenate([self._owners, np.empty_like(self._owners)])
-            self._sha256s = np.concatenate([self._sha256s, np.empty_like(self._sha256s)])
-        for user in set(users):
-            self._owner(user)
-        numbers = [self._number_of[user] for user in users]
-        self._owners[first:end] = numbers
-        self._owned.update(numbers)
-        self._sha256s[first:end] = sha256s
+        self._prints = with_room(self._prints, end)
+        self._prints[first:end] = prints
+        self.owners.extend(users)
         self.ids += ids
         self._row_of.update(zip(ids, range(first, end), strict=True))
         if self._touched is not None:
             self._touched.update(range(first, end))
 
     def _replace(self, row: int, content: Content) -> None:
-        sha256 = np.frombuffer(content.sha256, np.uint8)
-        if not np.array_equal(sha256, self._sha256s[row]):
-            for snapshot in self.snapshots:
-                snapshot.forget(row)
-        self._sha256s[row] = sha256
+        self._prints[row] = prints_of([content.sha256])[0]
         self.vectors.overwrite(row, content.embedding.vector)
-        self._set_owner(row, self._owner(content.user))
+        self.owners[row] = content.user
         if self._touched is not None:
             self._touched.add(row)
 
     def delete(self, content_id: str) -> None:
         """Move the last row into the freed one: the cost does not grow with the index."""
+        if self._changes is not None:
+            self._changes[content_id] = None
         row = self._row_of.pop(content_id, None)
         if row is None:
             return
         last = len(self.ids) - 1
-        for snapshot in self.snapshots:
-            snapshot.forget(row)
-            snapshot.move(last, row)
-        self._set_owner(row, _NOBODY)
         if row != last:
             self.ids[row] = self.ids[last]
             self._row_of[self.ids[row]] = row
-            self._sha256s[row] = self._sha256s[last]
-            self._set_owner(row, int(self._owners[last]))
-            self._set_owner(last, _NOBODY)
+            self._prints[row] = self._prints[last]
         self.ids.pop()
+        self.owners.remove(row)
         self.vectors.remove(row)
         if self._touched is not None:
             self._touched.update((row, last))
-
-    def write_to(self, snapshot: Snapshot, first: int, most: int) -> bool:
-        """Put up to `most` rows from `first` on into a snapshot; whether there were any."""
-        rows = np.arange(first, min(first + most, len(self)))
-        vectors = self.vectors
-        lists = vectors.list_of(rows) if isinstance(vectors, ApproximateVectors) else np.zeros(len(rows), np.int32)
-        snapshot.write(rows, self._sha256s[rows], lists, vectors.codes()[rows])
-        return len(rows) > 0
 
     def search(self, queries: Sequence[Query]) -> list[list[Hit]]:
         """All queries in one pass; those it did not settle are asked again alone."""
         if not self.ids:
             return [[] for _ in queries]
-        # A selector inside the search would forgo the matrix product, so more is fetched and the user's rows dropped;
-        # one more than k shows whether k cuts through equal scores.
-        fetch = max(1 + query.k + min(self._owned_by(query.without_user), query.k) for query in queries)
+        # To choose rows inside the search would forgo the matrix product, so more is fetched and the user's dropped;
+        # some more than k show whether k cuts through scores that are equal once they are rounded.
+        fetch = max(
+            query.k + _SLACK + query.k // 8 + min(self.owners.count(query.without_user), query.k) for query in queries
+        )
         scores, found = self.vectors.search(np.stack([query.vector for query in queries]), min(len(self), fetch))
         return [self._settle(*each) for each in zip(queries, scores, found, strict=True)]
 
     def _settle(self, query: Query, scores: Scores, found: Rows) -> list[Hit]:
         """The best rows there are, best first -> the k best that are not the user's, ties by id."""
-        owned = self._owned_by(query.without_user)
-        available = len(self.ids) - owned
-        keep = found >= 0
+        owned = self.owners.count(query.without_user)
+        k = min(query.k, len(self) - owned)
+        rows = found[found >= 0]
         if owned:
-            keep &= self._owners[found] != self._number_of[query.without_user or ""]
-        scores, found = scores[keep], found[keep]
-        if self.vectors.kind == "exact":
-            settled = len(found) == available or (len(found) > query.k and scores[query.k - 1] != scores[-1])
-        else:
-            settled = len(found) >= min(query.k, available)
-        if not settled:
-            scores, found = self._ask_alone(query, min(query.k, available), owned > 0)
-        return ranked(self._hits(scores, found), query.k)
-
-    def _ask_alone(self, query: Query, k: int, select: bool) -> tuple[Scores, Rows]:
-        others = self._owners[: len(self.ids)] != self._number_of[query.without_user or ""] if select else None
-        return self.vectors.search_among(query.vector, k, others)
-
-    def _owned_by(self, user: str | None) -> int:
-        number = self._number_of.get(user) if user is not None else None
-        return 0 if number is None else self._owned[number]
-
-    def _owner(self, user: str | None) -> int:
-        if user not in self._number_of:
-            self._number_of[user] = len(self._users)
-            self._users.append(user)
-        return self._number_of[user]
-
-    def _set_owner(self, row: int, owner: int) -> None:
-        self._owned[int(self._owners[row])] -= 1
-        self._owners[row] = owner
-        self._owned[owner] += 1
-
-    def _hits(self, scores: Scores, rows: Rows) -> list[Hit]:
-        hits = []
-        for score, row in zip(scores.tolist(), rows.tolist(), strict=True):
-            owner = int(self._owners[row])
-            user = None if owner == _NOBODY else self._users[owner]
-            hits.append(Hit(self.ids[row], self.content_type, user, min(score, 1.0)))
-        return hits
+            rows = rows[self.owners.others(query.without_user, rows)]
+        exact = self.vectors.scores(query.vector, rows)
+        if len(rows) < len(self) - owned:
+            settled = len(rows) >= k
+            if settled and self.vectors.complete:  # what was not fetched scores no higher than the last that was
+                settled = bool(np.partition(exact, len(rows) - k)[len(rows) - k] > scores[-1] + MARGIN)
+            if not settled:
+                others = self.owners.others(query.without_user) if owned else None
+                rows = self.vectors.search_among(query.vector, k, others)
+                exact = self.vectors.scores(query.vector, rows)
+        found_by_id = ((-score, self.ids[row], row) for score, row in zip(exact.tolist(), rows.tolist(), strict=True))
+        best = heapq.nsmallest(k, found_by_id)
+        return [Hit(content_id, self.content_type, self.owners[row], -score) for score, content_id, row in best]

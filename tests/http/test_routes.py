@@ -476,7 +476,7 @@ async def test_index(settings: Settings) -> None:
 
 async def test_past_its_size_the_index_is_approximate_also_after_a_restart(settings: Settings) -> None:
     # Vectors of the fake model have no neighbourhoods: that anything is found by lists takes a modest target.
-    settings = replace(settings, index_exact_rows=300, index_recall=0.05, index_snapshot_rows=1)
+    settings = replace(settings, index_exact_rows=300, index_recall=0.05)
     async with running(settings) as sidecar:
         await asyncio.gather(*(sidecar.add(f"id {number}", b"text %d" % number) for number in range(400)))
         async with asyncio.timeout(60):

@@ -11,11 +11,12 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from index_sidecar.archive.content import digest
 from index_sidecar.archive.errors import ModelMismatch, StorageFull, StorageUnavailable, StoreError
-from index_sidecar.sqlite.store import HEADS, SqliteStore
+from index_sidecar.sqlite.store import PAGES, SqliteStore
 
 from ..support.contents import content_of, plain
 from ..support.fake_torchserve import FINGERPRINT
@@ -91,26 +92,27 @@ async def test_it_all_comes_back_after_a_close(path: Path) -> None:
     await store.close()
 
 
-async def test_heads_and_vectors_are_all_of_the_contents(store: SqliteStore) -> None:
+async def test_pages_are_all_of_the_contents_of_a_type(store: SqliteStore) -> None:
     contents = [content_of(f"id {i}", b"%d" % i, ("text", "image")[i % 2], (None, "u")[i % 3 == 0]) for i in range(7)]
     for content in contents:
         await store.put(content)
     await store.delete("id 3")
-    pages = list(store.heads("text", 3))
-    assert [len(page.keys) for page in pages] == [3, 1]
-    heads = sorted(head for page in pages for head in zip(*page, strict=True))
+    pages = list(store.pages("text", 3))
+    assert [len(page.ids) for page in pages] == [3, 1]
     left = [content for content in contents if content.type == "text"]
-    assert [head[1:] for head in heads] == [(each.id, each.user, each.sha256) for each in left]
-    keys = [head[0] for head in heads]
-    assert store.vectors(keys).tolist() == [content.embedding.vector.tolist() for content in left]
-    (images,) = store.heads("image", 3)
-    assert sorted(images.ids) == ["id 1", "id 5"]
-    assert store.vectors([]).shape == (0, 512)
+    heads = [head for page in pages for head in zip(*page[:3], strict=True)]
+    assert heads == [(each.id, each.user, each.sha256) for each in left]
+    vectors = np.concatenate([page.vectors for page in pages])
+    assert vectors.tolist() == [content.embedding.vector.tolist() for content in left]
+    (images,) = store.pages("image", 3)
+    assert images.ids == ("id 1", "id 5")
+    assert [store.size("text"), store.size("image")] == [4, 2]
 
 
-async def test_heads_are_read_without_the_vectors(store: SqliteStore) -> None:
-    plan = await store.database.reader.rows(tuple, "EXPLAIN QUERY PLAN " + HEADS, "text")
-    assert [row[3] for row in plan] == ["SEARCH contents USING COVERING INDEX contents_by_bytes (type=?)"]
+async def test_pages_are_read_in_order_without_sorting(store: SqliteStore) -> None:
+    plan = await store.database.reader.rows(tuple, "EXPLAIN QUERY PLAN " + PAGES, "text")
+    assert plan[0][3] == "SEARCH contents USING INDEX contents_by_type (type=?)"
+    assert not any("TEMP B-TREE" in row[3] for row in plan)
 
 
 async def test_a_put_replaces_what_its_id_held(store: SqliteStore) -> None:
