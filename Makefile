@@ -6,7 +6,7 @@ BIN     := $(VENV)/bin
 QDRANT  := .qdrant/qdrant
 LOCK    := deploy/requirements/lock.txt
 
-.PHONY: help demo test setup mar run bench qdrant lint lock clean
+.PHONY: help demo test check setup mar run bench qdrant lint lock clean
 help:            ## this list
 	@grep -hE '^[a-z]+: *.*##' Makefile | sed 's/:.*##/ -/'
 
@@ -14,8 +14,11 @@ demo: $(VENV)/.installed   ## set up, start both servers, load photographs and c
 	$(BIN)/python handler/build_mar.py --weights auto
 	$(BIN)/python -m deploy.demo $(if $(ONCE),--once)
 
-test: $(VENV)/.installed lint   ## set up, then lint, types and all tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.installed lint   ## set up, then lint, types and all tests, with their coverage
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+check: $(VENV)/.installed lint   ## what a change is tried with: lint, types, all tests that start no server; under a minute
+	$(BIN)/python -m pytest -m 'not servers'
 
 setup: $(VENV)/.installed   ## the virtual environment with every pinned package
 

@@ -16,6 +16,16 @@ from .support.sidecar import Sidecar, running
 
 pytest_plugins = ["tests.support.real_servers", "tests.support.qdrant_server"]
 
+# Fixtures that start a process which serves, or build what one serves: `make check` does without their tests.
+SERVERS = {"clip_mar", "containers", "managed_torchserve", "qdrant", "qdrant_cluster", "sidecar_process"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need servers by what they ask for; others that start some bear the marker in their code."""
+    for item in items:
+        if isinstance(item, pytest.Function) and SERVERS & set(item.fixturenames):
+            item.add_marker("servers")
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:

@@ -63,6 +63,7 @@ async def test_torchserve_may_come_late(settings: Settings, fake: FakeTorchServe
         assert (await sidecar.call("GET", "/health")).json["embedder"] == "available"
 
 
+@pytest.mark.servers
 async def test_the_process_does_not_start_with_another_model(settings: Settings, fake: FakeTorchServe) -> None:
     async with running(settings) as sidecar:
         await sidecar.add("a", b"one")
@@ -93,6 +94,7 @@ async def test_a_late_torchserve_with_another_model_gets_no_request_through(
         assert (await sidecar.call("GET", "/contents/b")).status == 404
 
 
+@pytest.mark.servers
 async def test_the_process_names_a_port_that_is_taken(settings: Settings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, _process(settings) as process:
         process._environment["PORT"] = str(taken.getsockname()[1])
@@ -101,6 +103,7 @@ async def test_the_process_names_a_port_that_is_taken(settings: Settings) -> Non
     assert "Traceback" not in process.log.read_text()
 
 
+@pytest.mark.servers
 async def test_the_process_names_a_store_that_is_broken(settings: Settings) -> None:
     settings.data_dir.mkdir()
     (settings.data_dir / "contents.sqlite").write_bytes(b"no database" * 1000)
@@ -111,6 +114,7 @@ async def test_the_process_names_a_store_that_is_broken(settings: Settings) -> N
     assert "Traceback" not in process.log.read_text()
 
 
+@pytest.mark.servers
 async def test_the_process_ends_orderly_when_it_is_told_to(settings: Settings, tmp_path: Path) -> None:
     with _process(settings) as process:
         await asyncio.to_thread(process.start)

@@ -7,6 +7,7 @@ import json
 import re
 
 import aiohttp
+import pytest
 from yarl import URL
 
 from index_sidecar.settings import Settings
@@ -55,6 +56,7 @@ def _nothing_private(log: str, keys: str) -> None:
     assert SECRET in log  # what TorchServe said is the operator's business
 
 
+@pytest.mark.servers
 async def test_json_lines(settings: Settings, fake: FakeTorchServe) -> None:
     keys = fake.key_file.read_text()
     log, lines = await _log_of(settings, fake, "json")
@@ -78,6 +80,7 @@ async def test_json_lines(settings: Settings, fake: FakeTorchServe) -> None:
     assert log.splitlines() == log.rstrip("\n").split("\n")  # nor do other characters end a line
 
 
+@pytest.mark.servers
 async def test_text_lines(settings: Settings, fake: FakeTorchServe) -> None:
     keys = fake.key_file.read_text()
     log, lines = await _log_of(settings, fake, "text")

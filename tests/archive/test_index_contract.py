@@ -141,7 +141,11 @@ ENGINES: dict[str, FaissOptions | str] = {
 }
 
 
-@pytest.fixture(params=ENGINES)
+def _parameters() -> list[object]:
+    return [pytest.param(name, marks=[pytest.mark.servers] * isinstance(to, str)) for name, to in ENGINES.items()]
+
+
+@pytest.fixture(params=_parameters())
 def engine(request: pytest.FixtureRequest, runner: asyncio.Runner, tmp_path: Path) -> Iterator[Engine]:
     """An engine on the test's loop."""
     options = ENGINES[request.param]

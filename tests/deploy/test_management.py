@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from ..support.real_servers import TorchServe, http
 
 
-def test_describe_scale_and_set_default(torchserve: TorchServe) -> None:
-    described = json.loads(torchserve.manage("GET", "/models/clip").body)[0]
+def test_describe_scale_and_set_default(managed_torchserve: TorchServe) -> None:
+    described = json.loads(managed_torchserve.manage("GET", "/models/clip").body)[0]
     assert described["modelVersion"] == "1.0"
     assert (described["minWorkers"], described["batchSize"], described["maxBatchDelay"]) == (1, 16, 1)
     assert [worker["status"] for worker in described["workers"]] == ["READY"]
 
-    scaled = torchserve.manage("PUT", "/models/clip?min_worker=2&max_worker=2&synchronous=true")
+    scaled = managed_torchserve.manage("PUT", "/models/clip?min_worker=2&max_worker=2&synchronous=true")
     assert (scaled.status, json.loads(scaled.body)["status"].split(".")[0]) == (
         200,
         "Workers scaled to 2 for model: clip",
     )
-    assert torchserve.predict(b"a cat", "text").status == 200
-    assert torchserve.manage("PUT", "/models/clip?min_worker=1&max_worker=1&synchronous=true").status == 200
+    assert managed_torchserve.predict(b"a cat", "text").status == 200
+    assert managed_torchserve.manage("PUT", "/models/clip?min_worker=1&max_worker=1&synchronous=true").status == 200
 
-    default = torchserve.manage("PUT", "/models/clip/1.0/set-default")
+    default = managed_torchserve.manage("PUT", "/models/clip/1.0/set-default")
     assert (default.status, "Default" in json.loads(default.body)["status"]) == (200, True)
 
 
@@ -36,17 +35,13 @@ def test_the_inference_token_does_not_manage(torchserve: TorchServe) -> None:
     assert http("GET", f"{torchserve.management_url}/models/clip", None, headers).status == 400
 
 
-def test_registering_works_when_the_operator_switches_it_on(clip_mar: Path, tmp_path: Path) -> None:
-    server = TorchServe(clip_mar.parent, tmp_path / "state", {"TS_ENABLE_MODEL_API": "true"})
-    server.start()
-    try:
-        server.wait()
-        query = "url=clip.mar&model_name=second&initial_workers=1&synchronous=true"
-        registered = server.manage("POST", f"/models?{query}")
-        assert registered.status == 200, registered
-        assert server.predict(b"a cat", "text", path="/predictions/second").status == 200
-    finally:
-        server.stop()
+def test_registering_works_when_the_operator_switches_it_on(managed_torchserve: TorchServe) -> None:
+    query = "url=clip.mar&model_name=second&initial_workers=1&synchronous=true"
+    registered = managed_torchserve.manage("POST", f"/models?{query}")
+    assert registered.status == 200, registered
+    assert managed_torchserve.predict(b"a cat", "text", path="/predictions/second").status == 200
+    assert managed_torchserve.manage("DELETE", "/models/second/1.0").status == 200
+    assert managed_torchserve.predict(b"a cat", "text", path="/predictions/second").status == 404
 
 
 def test_metrics_count_requests(torchserve: TorchServe) -> None:

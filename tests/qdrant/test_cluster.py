@@ -126,6 +126,7 @@ async def test_the_process_names_a_key_that_is_refused(on_qdrant: Settings, tmp_
     assert not (tmp_path / "data").exists()  # no local truth in this mode
 
 
+@pytest.mark.servers
 async def test_qdrant_may_come_late_and_go(settings: Settings, tmp_path: Path) -> None:
     servers = start_servers(tmp_path / "qdrant", 1)
     (node,) = servers.nodes

@@ -387,6 +387,7 @@ async def test_the_collection_that_vanishes_under_us_is_no_empty_archive(
 # TLS
 
 
+@pytest.mark.servers
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl, which makes the certificate, is not installed")
 async def test_over_tls_the_certificate_is_checked(tmp_path: Path) -> None:
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"

@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,6 +153,18 @@ def clip_mar(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def small_mar(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip.mar without a model, for what TorchServe does around one: it is up in seconds."""
+    model = {"modelName": "clip", "modelVersion": "1.0", "handler": "small_handler.py", "configFile": "config.yaml"}
+    path = tmp_path_factory.mktemp("small") / "clip.mar"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("MAR-INF/MANIFEST.json", json.dumps({"runtime": "python", "model": model}))
+        archive.writestr("config.yaml", "minWorkers: 1\nmaxWorkers: 1\nbatchSize: 16\nmaxBatchDelay: 1\n")
+        archive.write(ROOT / "tests" / "support" / "small_handler.py", "small_handler.py")
+    return path
+
+
+@pytest.fixture(scope="session")
 def openai_clip(clip_mar: Path) -> OpenAIClip:
     """OpenAI's own code on the weights of `clip_mar`."""
     (weights,) = (clip_mar.parent.parent / "cache").glob("untrained-*.safetensors")
@@ -162,6 +175,19 @@ def openai_clip(clip_mar: Path) -> OpenAIClip:
 def torchserve(clip_mar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TorchServe]:
     """One TorchServe for all tests; a test that kills it starts it again."""
     server = TorchServe(clip_mar.parent, tmp_path_factory.mktemp("torchserve"))
+    server.start()
+    try:
+        server.wait()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def managed_torchserve(small_mar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TorchServe]:
+    """One TorchServe with the small archive, in which models may be registered, for tests of its management."""
+    folder = tmp_path_factory.mktemp("managed")
+    server = TorchServe(small_mar.parent, folder, {"TS_ENABLE_MODEL_API": "true"})
     server.start()
     try:
         server.wait()
