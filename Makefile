@@ -11,7 +11,7 @@ help:            ## this list
 	@grep -hE '^[a-z]+: *.*##' Makefile | sed 's/:.*##/ -/'
 
 demo: $(VENV)/.installed   ## set up, start both servers, load photographs and captions, ask; ONCE=1 stops after
-	$(BIN)/python handler/build_mar.py --weights auto
+	$(BIN)/python handler/build_mar.py --weights auto --model-store run/demo/model_store
 	$(BIN)/python -m deploy.demo $(if $(ONCE),--once)
 
 test: $(VENV)/.installed lint   ## set up, then lint, types and all tests, with their coverage

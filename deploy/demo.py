@@ -1,22 +1,31 @@
 """The product in one screen: real photographs and captions in, ranked answers out: python -m deploy.demo [--once]
 
 Starts both servers, adds the photographs that scikit-image ships and a caption for each through POST /add_content,
-asks by text, by image and without one user's contents, and prints the rankings. Its contents live in run/demo.
+asks by text, by image and without one user's contents, and prints the rankings. Its archive (run/demo/model_store),
+state and contents live in run/demo, its ports are its own, and it follows no setting of the environment: whatever
+`make run` lives on, here or elsewhere, is not touched.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import fcntl
 import os
 import shutil
+import socket
 import sys
+from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import skimage.data
 from tqdm import tqdm
+
+from index_sidecar.settings import Settings
 
 from .run import ROOT, Died, Ended, servers
 
@@ -87,25 +96,58 @@ async def demo(url: str) -> None:
         print(f"\nWeights: {weights} (trained by their source).")
 
 
-async def _main(once: bool) -> None:
-    data = ROOT / "run" / "demo"
-    shutil.rmtree(data, ignore_errors=True)
-    log = ROOT / "run" / "sidecar.log"
-    log.parent.mkdir(exist_ok=True)
-    async with servers({**os.environ, "DATA_DIR": str(data)}, log) as (url, ended):
-        await demo(url)
-        if not once:
-            print(f"\nThe archive goes on at {url} (Ctrl-C stops it)", flush=True)
-            await ended
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep `folder` for this demo. Raises Died when another one runs on it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Died("another demo runs here: stop it first") from None
+        yield
+
+
+def _environment(folder: Path, port: int) -> dict[str, str]:
+    """That of this process without any setting of the servers, and with the demo's own."""
+    settings = {field.name.upper() for field in fields(Settings)}
+    own = {name: value for name, value in os.environ.items() if name not in settings and not name.startswith("TS_")}
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(5)]
+        inference, management, metrics, *grpc = (each.getsockname()[1] for each in sockets)
+    return own | {
+        "TS_INFERENCE_ADDRESS": f"http://127.0.0.1:{inference}",
+        "TS_MANAGEMENT_ADDRESS": f"http://127.0.0.1:{management}",
+        "TS_METRICS_ADDRESS": f"http://127.0.0.1:{metrics}",
+        "TS_GRPC_INFERENCE_PORT": str(grpc[0]),
+        "TS_GRPC_MANAGEMENT_PORT": str(grpc[1]),
+        "TORCHSERVE_URL": f"http://127.0.0.1:{inference}",
+        "TORCHSERVE_KEY_FILE": str(folder / "torchserve" / "key_file.json"),
+        "DATA_DIR": str(folder / "data"),
+        "PORT": str(port),
+    }
+
+
+async def _main(once: bool, port: int) -> None:
+    folder = ROOT / "run" / "demo"
+    with _alone(folder):
+        shutil.rmtree(folder / "data", ignore_errors=True)
+        environment = _environment(folder, port)
+        async with servers(environment, folder / "model_store", folder / "sidecar.log") as (url, ended):
+            await demo(url)
+            if not once:
+                print(f"\nThe archive goes on at {url} (Ctrl-C stops it)", flush=True)
+                await ended
 
 
 def main() -> None:
     """Run the demo; exit with 1 when anything in it fails."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--once", action="store_true", help="stop the servers after the answers")
-    once = parser.parse_args().once
+    parser.add_argument("--port", type=int, default=8190, help="the sidecar's; default: 8190")
+    arguments = parser.parse_args()
     try:
-        asyncio.run(_main(once))
+        asyncio.run(_main(arguments.once, arguments.port))
     except Died as error:
         sys.exit(str(error))
     except Ended:

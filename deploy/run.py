@@ -1,8 +1,9 @@
 """Start TorchServe and the sidecar together, and stop them together: python -m deploy.run
 
-TorchServe runs in the foreground of this process group; when its model answers a real prediction, the sidecar starts.
-Ctrl-C stops both. When one of them dies, the other is stopped and the exit code is 1. Settings are the sidecar's
-(python -m index_sidecar --help) and TorchServe's (config.properties, TS_... in the environment).
+When TorchServe's model answers a real prediction, the sidecar starts. Ctrl-C stops both. When one of them dies, or
+answers nothing for too long, the other is stopped and the exit code is 1; when this process is killed, both stop.
+Settings are the sidecar's (python -m index_sidecar --help), TorchServe's (config.properties, TS_... in the environment)
+and SERVE_START_S and SERVE_DEAF_S (deploy/serve.py).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from index_sidecar.embedding.torchserve import TorchServeEmbedder
 from index_sidecar.settings import Settings, SettingsError
 
 ROOT = Path(__file__).parent.parent
-_START_S = 120
+_SAY_S = 60
 _STOP_S = 15
 
 
@@ -38,13 +39,14 @@ class Died(Ended):
 
 @contextlib.asynccontextmanager
 async def servers(
-    environment: dict[str, str], sidecar_log: Path | None = None
+    environment: dict[str, str], model_store: Path = ROOT / "model_store", sidecar_log: Path | None = None
 ) -> AsyncIterator[tuple[str, asyncio.Future[None]]]:
     """Both servers, up and answering: the sidecar's URL, and a future that fails with Ended when it is over.
 
     TorchServe logs to a file beside its key file, the sidecar to our standard error or to `sidecar_log`.
 
-    Raises Ended when it is over before both are up. Both are stopped when the block is left, however it is left.
+    Each gets the time to start that it needs: deploy/serve.py knows when to give TorchServe up, and a large index loads
+    long. Raises Ended when it is over before both are up. Both are stopped when the block is left, however it is left.
     """
     settings = Settings.from_environment(environment)
     state = settings.torchserve_key_file.parent.absolute()
@@ -54,18 +56,26 @@ async def servers(
     ended: asyncio.Future[None] = loop.create_future()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _end, ended, Ended("stopped"))
-    serve = [str(ROOT / "handler" / "serve.py"), "--config", str(ROOT / "config.properties")]
-    serve += ["--state", str(state), "--model-store", str(ROOT / "model_store")]
-    url = f"http://{settings.host if settings.host != '0.0.0.0' else '127.0.0.1'}:{settings.port}"
+    with_us = ["--die-with", str(os.getpid())]
+    serve = ["-m", "deploy.serve", "--config", str(ROOT / "config.properties"), *with_us]
+    serve += ["--state", str(state), "--model-store", str(model_store)]
+    url = _url(settings)
     try:
         async with _process("TorchServe", ended, serve, environment, log):
-            await _until(lambda: _predicts(settings), ended, f"TorchServe's model does not answer; see {log}")
-            async with _process("the sidecar", ended, ["-m", "index_sidecar"], environment, sidecar_log):
-                await _until(lambda: _answers(f"{url}/ready"), ended, "the sidecar does not become ready")
+            await _until(lambda: _predicts(settings), ended, f"TorchServe's model does not answer yet: {log}")
+            sidecar = ["-m", "deploy.sidecar", *with_us]
+            async with _process("the sidecar", ended, sidecar, environment, sidecar_log):
+                await _until(lambda: _answers(f"{url}/ready"), ended, f"the sidecar is not ready yet: {url}/health")
                 yield url, ended
     finally:
         _end(ended, Ended("stopped"))
         ended.exception()
+
+
+def _url(settings: Settings) -> str:
+    """Where this machine reaches the sidecar."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
 
 def _end(ended: asyncio.Future[None], reason: Ended) -> None:
@@ -78,7 +88,8 @@ async def _process(
     name: str, ended: asyncio.Future[None], arguments: list[str], environment: dict[str, str], log: Path | None
 ) -> AsyncIterator[None]:
     """A Python process that ends the group when it ends, and is stopped when the block is left."""
-    with log.open("wb") if log else contextlib.nullcontext() as output:
+    # Another server may be writing there, until it turns out that there is one.
+    with log.open("ab") if log else contextlib.nullcontext() as output:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, *arguments), cwd=ROOT, env=environment, stdout=output, stderr=output
         )
@@ -103,13 +114,14 @@ async def _process(
 
 
 async def _until(check: Callable[[], Awaitable[bool]], ended: asyncio.Future[None], message: str) -> None:
-    """Ask until it is so. Raises Ended when it is over first, or never will be so."""
-    deadline = time.monotonic() + _START_S
+    """Ask until it is so, and say now and then that it is not. Raises Ended when it is over first."""
+    said = time.monotonic()
     while not await check():
         if ended.done():
             ended.result()
-        if time.monotonic() > deadline:
-            raise Died(f"{message} (waited {_START_S} s)")
+        if time.monotonic() - said > _SAY_S:
+            said = time.monotonic()
+            print(message, file=sys.stderr, flush=True)
         await asyncio.sleep(0.25)
 
 
@@ -128,9 +140,10 @@ async def _predicts(settings: Settings) -> bool:
 
 async def _answers(url: str) -> bool:
     try:
-        async with aiohttp.ClientSession() as session, session.get(url) as response:
+        timeout = aiohttp.ClientTimeout(total=10)
+        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as response:
             return response.status == 200
-    except aiohttp.ClientError:
+    except (aiohttp.ClientError, TimeoutError):
         return False
 
 

@@ -14,9 +14,11 @@ RUN python -m pip install --no-cache-dir --disable-pip-version-check --root-user
 RUN useradd --uid 10001 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin clip \
     && install --directory --owner clip --group clip --mode 0700 /state /data
 COPY index_sidecar/ index_sidecar/
+COPY deploy/__init__.py deploy/sidecar.py deploy/watch.py deploy/
 
 ENV HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     HOST=0.0.0.0 PORT=8090 DATA_DIR=/data TORCHSERVE_KEY_FILE=/state/key_file.json
 USER 10001:10001
 EXPOSE 8090
-CMD ["python", "-m", "index_sidecar"]
+# The container's first process passes signals on to the sidecar, ends with it, and ends it when it answers no more.
+CMD ["python", "-m", "deploy.sidecar"]

@@ -27,10 +27,10 @@ RUN useradd --uid 10001 --home-dir /tmp --no-create-home --shell /usr/sbin/nolog
     && install --directory --owner clip --group clip --mode 0700 /state
 COPY config.properties ./
 COPY handler/ handler/
-COPY deploy/predicts.py deploy/
+COPY deploy/__init__.py deploy/predicts.py deploy/serve.py deploy/watch.py deploy/
 
 ENV HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 10001:10001
 EXPOSE 8080
-# serve.py becomes TorchServe: the container's first process is the server, and gets its signals.
-CMD ["python", "handler/serve.py", "--state", "/state", "--model-store", "/model_store"]
+# The container's first process passes signals on to TorchServe, ends with it, and ends it when it predicts no more.
+CMD ["python", "-m", "deploy.serve", "--state", "/state", "--model-store", "/model_store"]

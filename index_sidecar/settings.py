@@ -93,7 +93,7 @@ def _setting(default: _T, read: Callable[[str], _T], help_: str) -> _T:
 class Settings:
     """Every field is read from the environment variable of the same name in capitals."""
 
-    host: str = _setting("127.0.0.1", _text, "address to listen on; 0.0.0.0 for all")
+    host: str = _setting("127.0.0.1", _text, "address to listen on; 0.0.0.0 for all of IPv4, :: for all")
     port: int = _setting(8090, _whole(0, 65535), "port to listen on; 0 for a free one")
     data_dir: Path = _setting(
         Path("data"), _path, "folder of contents.sqlite, the durable truth unless INDEX_URL says otherwise"
@@ -102,7 +102,11 @@ class Settings:
     torchserve_key_file: Path = _setting(
         Path("run/torchserve/key_file.json"), _path, "the key_file.json TorchServe writes when it starts"
     )
-    torchserve_timeout_s: int = _setting(30, _whole(1, 600), "longest wait for one vector; then 503")
+    torchserve_timeout_s: int = _setting(
+        30,
+        _whole(1, 600),
+        "longest wait for one vector; then 503 (as model-config.yaml's clientTimeoutInMills)",
+    )
     torchserve_connections: int = _setting(64, _whole(1, 1024), "requests to TorchServe at the same time")
     max_text_bytes: int = _setting(64 * 1024, _whole(1, 1 << 20), "largest text; then 413")
     max_image_bytes: int = _setting(32 * 1024 * 1024, _whole(1, 1 << 30), "largest image file; then 413")

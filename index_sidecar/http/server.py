@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import socket
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
@@ -57,11 +58,19 @@ async def serve(app: web.Application, host: str, port: int, idle_s: float) -> No
     try:
         with contextlib.suppress(asyncio.CancelledError):
             await runner.setup()
-            await web.TCPSite(runner, host, port).start()
+            await _site(runner, host, port).start()
             logger.info("listening on %s", ", ".join(f"{address[0]}:{address[1]}" for address in runner.addresses))
             await asyncio.Event().wait()
     finally:
         await runner.cleanup()
+
+
+def _site(runner: web.AppRunner, host: str, port: int) -> web.BaseSite:
+    """Where to listen. asyncio makes `::` IPv6 alone; who writes it means every address, those of IPv4 too."""
+    if host != "::":
+        return web.TCPSite(runner, host, port)
+    both = socket.create_server((host, port), family=socket.AF_INET6, dualstack_ipv6=True)
+    return web.SockSite(runner, both)
 
 
 class _Server(web.Server):

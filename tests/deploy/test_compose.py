@@ -241,15 +241,15 @@ class Container:
             time.sleep(0.2)
 
     def processes(self) -> list[int]:
-        """The living processes of the container: those of the first one's group."""
+        """The living processes of the container: those of the first one's session."""
         assert self.process is not None
         members = []
         for stat in Path("/proc").glob("[0-9]*/stat"):
             try:
-                state, _, group = stat.read_text().rpartition(")")[2].split()[:3]
+                state, _, _, session = stat.read_text().rpartition(")")[2].split()[:4]
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            if int(group) == self.process.pid and state != "Z":
+            if int(session) == self.process.pid and state != "Z":
                 members.append(int(stat.parent.name))
         return members
 
@@ -297,7 +297,8 @@ def test_the_containers_commands_start_answer_and_stop(containers: tuple[Contain
     torchserve.wait()
     sidecar.start()
     sidecar.wait()
-    assert len(torchserve.processes()) == 2  # Java and its Python worker: nothing in front of them
+    assert len(torchserve.processes()) == 3  # the one that watches, Java, and its Python worker
+    assert len(sidecar.processes()) == 2
 
     url = sidecar.here("http://0.0.0.0:8090")
     for number, text in enumerate((b"a cat on a roof", b"a ship at sea")):
@@ -307,7 +308,7 @@ def test_the_containers_commands_start_answer_and_stop(containers: tuple[Contain
 
     # TorchServe's log has one line an event and nothing per request, and nothing is logged beside it ...
     key_file = Path(torchserve.here("/state/key_file.json"))
-    assert {path.name for path in key_file.parent.iterdir()} == {"key_file.json", "tmp"}
+    assert {path.name for path in key_file.parent.iterdir()} == {"key_file.json", "lock", "tmp"}
     lines = torchserve.log.read_text().splitlines()
     assert [line for line in lines if "State change WORKER_STARTED -> WORKER_MODEL_LOADED" in line]
     assert [line for line in lines if re.search(r"INFO +MODEL_LOG: clip ready: model=clip-vit-b-32:untrained", line)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -104,19 +105,79 @@ def test_a_missing_archive_names_the_fix(checkout: Path, environment: dict[str, 
     assert "clip.mar is missing: make mar" in output
 
 
-def test_the_demo_prints_its_tables(checkout: Path, environment: dict[str, str]) -> None:
+def test_when_it_is_killed_its_servers_stop(checkout: Path, environment: dict[str, str]) -> None:
+    with _start(checkout, environment) as process:
+        _wait_for(process, "The archive is ready")
+        children = _children(process.pid)
+        process.kill()
+        assert process.wait(10) == -signal.SIGKILL
+        _, alive = psutil.wait_procs(children, 20)
+        assert alive == []
+
+
+def test_the_sidecar_is_given_up_when_it_is_stopped_and_not_sooner(checkout: Path, environment: dict[str, str]) -> None:
+    with _start(checkout, environment | {"HOST": "::", "SERVE_DEAF_S": "8"}) as process:
+        line = _wait_for(process, "The archive is ready")
+        assert f"http://[::1]:{environment['PORT']}" in line
+        for host in ("[::1]", "127.0.0.1"):
+            assert http("GET", f"http://{host}:{environment['PORT']}/health", None, {}).status == 200
+        time.sleep(16)
+        assert process.poll() is None
+        (sidecar,) = [child for child in _children(process.pid) if child.cmdline()[1:] == ["-m", "index_sidecar"]]
+        sidecar.suspend()
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "the sidecar lives, but has not answered for" in output
+
+
+def test_a_second_run_is_refused_and_the_first_goes_on(checkout: Path, environment: dict[str, str]) -> None:
+    with _start(checkout, environment) as first:
+        _wait_for(first, "The archive is ready")
+        url = f"http://127.0.0.1:{environment['PORT']}"
+        key_file = Path(environment["TORCHSERVE_KEY_FILE"])
+        before = (key_file.read_text(), sorted(key_file.parent.rglob("*")))
+        with _start(checkout, environment) as second:
+            output, _ = second.communicate(timeout=60)
+        assert second.returncode == 1
+        assert f"another TorchServe lives on {key_file.parent}" in output
+        assert (key_file.read_text(), sorted(key_file.parent.rglob("*"))) == before
+        assert http("POST", f"{url}/add_content?id=a&type=text", b"a cat", {}).status == 201
+        first.send_signal(signal.SIGTERM)
+        assert first.wait(30) == 0
+
+
+def _demo(checkout: Path, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    (port,) = free_ports(1)
+    command = [sys.executable, "-m", "deploy.demo", "--once", "--port", str(port), *arguments]
+    return subprocess.run(command, cwd=checkout, env=environment, text=True, capture_output=True, timeout=120)
+
+
+def test_the_demo_prints_its_tables_and_touches_nothing_of_anybody_else(
+    checkout: Path, environment: dict[str, str]
+) -> None:
+    archive = checkout / "run" / "demo" / "model_store"
+    archive.parent.mkdir(parents=True)
+    (checkout / "model_store").rename(archive)
     before = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "deploy.demo", "--once"],
-        cwd=checkout,
-        env=environment,
-        text=True,
-        capture_output=True,
-        timeout=120,
-    )
+    # Settings of a server that is at work somewhere: none of them may be followed.
+    done = _demo(checkout, environment | {"INDEX_URL": "qdrant://127.0.0.1:1"})
     assert (done.returncode, time.monotonic() - before < 120) == (0, True), done.stdout + done.stderr
     assert "status=unchanged" in done.stdout
     assert re.search(r"  1 +1\.0000 +image +ada +chelsea-photo", done.stdout)
     without_ada = done.stdout.split("without what ada posted")[1]
     assert re.findall(r"^  \d +[\d.-]+ +\w+ +(\w+)", without_ada, re.MULTILINE) == ["grace"] * 5
     assert "UNTRAINED WEIGHTS" in done.stdout
+    assert not Path(environment["DATA_DIR"]).exists()
+    assert not Path(environment["TORCHSERVE_KEY_FILE"]).parent.exists()
+    assert {path.name for path in (checkout / "run").iterdir()} == {"demo"}
+
+
+def test_a_second_demo_is_refused_before_it_deletes_anything(checkout: Path, environment: dict[str, str]) -> None:
+    folder = checkout / "run" / "demo"
+    (folder / "data").mkdir(parents=True)
+    (folder / "data" / "contents.sqlite").write_text("in use")
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        refused = _demo(checkout, environment)
+    assert (refused.returncode, "another demo runs here" in refused.stderr) == (1, True)
+    assert (folder / "data" / "contents.sqlite").read_text() == "in use"

@@ -75,10 +75,10 @@ class TorchServe:
 
     def start(self) -> None:
         self.state.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, str(ROOT / "handler" / "serve.py"), "--config", str(ROOT / "config.properties")]
+        command = [sys.executable, "-m", "deploy.serve", "--config", str(ROOT / "config.properties")]
         command += ["--model-store", str(self.model_store), "--state", str(self.state)]
         with (self.state / "output.log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self.environment)
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self.environment, cwd=ROOT)
 
     def wait(self, seconds: float = 60) -> None:
         """Until the model answers a prediction."""
