@@ -33,10 +33,11 @@ class Previewer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a write took out of the archive. When this is returned, no read of the store finds it any more.
+    """A write that is done: when this is returned, no read of the store finds what it took away any more.
 
-    Its bytes are overwritten in the background; `overwritten` is done when they are in no file, cancelled when the
-    program ends before that, and None where there is nothing to overwrite, or where the engine does not tell.
+    `gone` are the ids of what was deleted. The bytes of that, and of what was replaced, are overwritten in the
+    background; `overwritten` is done when they are in no file, cancelled when the program ends before that, and None
+    where there is nothing to overwrite, or where the engine does not tell.
     """
 
     gone: Sequence[str]

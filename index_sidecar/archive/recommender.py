@@ -53,19 +53,22 @@ class Recommender:
 
     async def _candidates(self, user: str, history: list[Content], seeds: list[Seed], search: Search) -> list[Content]:
         """Contents near the seeds that are new to the user: k of each type asked for, where there are so many."""
-        fetch = search.k + _SPARE_CANDIDATES
+        of_each = await asyncio.gather(*(self._candidates_of(user, history, seeds, search.k, t) for t in search.types))
+        return [content for each in of_each for content in each]
+
+    async def _candidates_of(
+        self, user: str, history: list[Content], seeds: list[Seed], k: int, content_type: ContentType
+    ) -> list[Content]:
+        fetch = k + _SPARE_CANDIDATES
+        read: dict[str, Content] = {}
         while True:
             answers = await asyncio.gather(
-                *(
-                    self._index.search(seed.content.embedding.vector, fetch, each, user)
-                    for seed in seeds
-                    for each in search.types
-                )
+                *(self._index.search(seed.content.embedding.vector, fetch, content_type, user) for seed in seeds)
             )
-            found = await self._store.get_many(list({hit.id for answer in answers for hit in answer}))
-            others = [content for content in found if content.user != user]
+            ids = {hit.id for answer in answers for hit in answer}
+            read |= {content.id: content for content in await self._store.get_many(sorted(ids - read.keys()))}
+            others = [read[each] for each in sorted(ids & read.keys()) if read[each].user != user]
             new = await asyncio.to_thread(new_to, history, others)
-            enough = all(sum(content.type == each for content in new) >= search.k for each in search.types)
-            if enough or fetch >= _MOST_CANDIDATES or all(len(answer) < fetch for answer in answers):
+            if len(new) >= k or fetch >= _MOST_CANDIDATES or all(len(answer) < fetch for answer in answers):
                 return new
             fetch = min(4 * fetch, _MOST_CANDIDATES)

@@ -80,7 +80,7 @@ class SqliteStore:
         head = (content.id, content.type, content.user, content.sha256, content.created, int(embedding.truncated))
         vector = embedding.vector.astype("<f4").tobytes()
 
-        def put(connection: sqlite3.Connection) -> tuple[list[str], int]:
+        def put(connection: sqlite3.Connection) -> tuple[None, int]:
             connection.execute(_SET_MODEL, (embedding.fingerprint,))
             _check_model(connection.execute(rows.MODEL).fetchone()[0], embedding.fingerprint)
             replaced = connection.execute("SELECT block, preview FROM contents WHERE id = ?", (content.id,)).fetchall()
@@ -90,11 +90,11 @@ class SqliteStore:
             if preview is not None:
                 shown = json.dumps(blocks.take(connection, "previews", _LENGTH.pack(len(preview)) + preview))
             connection.execute(_PUT, (*head, block, shown))
-            return [content.id] * len(replaced), len(replaced)
+            return None, len(replaced)
 
         committed = await self.database.write(put)
         self._fingerprint = embedding.fingerprint
-        return Written(committed.result, committed.overwritten)
+        return Written([], committed.overwritten)
 
     async def delete(self, content_id: str) -> Written:
         """Erase a content and its preview, if there is one. Durable when it returns."""

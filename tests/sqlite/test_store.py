@@ -64,18 +64,6 @@ async def test_what_a_put_acknowledged_another_connection_reads(store: SqliteSto
     assert rows == [("a", "text", "u", digest(b"one"), 1_700_000_000.25)]
 
 
-async def test_a_content_comes_back_as_it_was_put(store: SqliteStore) -> None:
-    contents = [
-        content_of("a", b"one", user="u", truncated=True),
-        content_of("b/?% 漢🙂", b"two", "image"),
-    ]
-    for content in contents:
-        await store.put(content)
-        assert plain(await store.get(content.id)) == plain(content)
-    assert await store.get("c") is None
-    assert await store.count() == 2
-
-
 async def test_it_all_comes_back_after_a_close(path: Path) -> None:
     contents = [content_of(f"id {i}", b"%d" % i) for i in range(5)]
     store = SqliteStore(path)
@@ -113,21 +101,6 @@ async def test_pages_are_read_in_order_without_sorting(store: SqliteStore) -> No
     plan = await store.database.reader.rows(tuple, "EXPLAIN QUERY PLAN " + PAGES, "text")
     assert plan[0][3] == "SEARCH contents USING INDEX contents_by_type (type=?)"
     assert not any("TEMP B-TREE" in row[3] for row in plan)
-
-
-async def test_a_put_replaces_what_its_id_held(store: SqliteStore) -> None:
-    await store.put(content_of("a", b"one", user="u", truncated=True))
-    replaced = content_of("a", b"two", "image")
-    await store.put(replaced)
-    assert plain(await store.get("a")) == plain(replaced)
-    assert await store.count() == 1
-
-
-async def test_delete(store: SqliteStore) -> None:
-    await store.put(content_of("a"))
-    assert [(await store.delete(each)).gone for each in ("b", "a", "a")] == [[], ["a"], []]
-    assert await store.get("a") is None
-    assert await store.count() == 0
 
 
 async def test_the_same_bytes_are_named_in_the_order_they_were_first_added(store: SqliteStore) -> None:
@@ -196,18 +169,6 @@ async def test_a_failure_nobody_foresaw_leaves_no_caller_waiting(store: SqliteSt
         await asyncio.wait_for(store.put(content_of("\ud800")), 2)
     await asyncio.wait_for(store.put(content_of("a")), 2)
     assert await store.count() == 1
-
-
-async def test_vectors_of_two_models_are_never_mixed(store: SqliteStore) -> None:
-    await store.put(content_of("a"))
-    with pytest.raises(ModelMismatch) as caught:
-        await store.put(content_of("b", fingerprint=OTHER_MODEL))
-    assert FINGERPRINT in str(caught.value)
-    assert OTHER_MODEL in str(caught.value)
-    assert await store.count() == 1
-    await store.check_model(FINGERPRINT)
-    with pytest.raises(ModelMismatch):
-        await store.check_model(OTHER_MODEL)
 
 
 async def test_a_second_process_is_kept_out(store: SqliteStore, path: Path) -> None:
