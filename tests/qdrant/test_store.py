@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import pytest
 from aiohttp import web
 
 from index_sidecar.archive.content import CONTENT_TYPES, digest
-from index_sidecar.archive.errors import InvalidInput, ModelMismatch, StorageUnavailable, StoreError
+from index_sidecar.archive.errors import ModelMismatch, StorageUnavailable, StoreError
 from index_sidecar.archive.ports import Written
 from index_sidecar.qdrant.collection import Nodes, QdrantCollection
 from index_sidecar.qdrant.store import QdrantStore, point_id

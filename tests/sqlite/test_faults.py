@@ -228,7 +228,7 @@ def test_a_damaged_database_that_opens_is_told_by_those_who_read_it_whole(path: 
     asyncio.run(_written(path))
     store = SqliteStore(path)
     _damage(path, 20)
-    for read in (lambda: list(store.scan(100)), lambda: [store.vectors(page.keys) for page in store.heads("text", 50)]):
+    for read in (lambda: list(store.scan(100)), lambda: list(store.pages("text", 50))):
         with pytest.raises(StoreError, match=r"cannot be read .* put the newest backup in its place"):
             read()
     asyncio.run(store.close())

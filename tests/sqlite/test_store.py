@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from index_sidecar.archive.content import digest
-from index_sidecar.archive.errors import ModelMismatch, StorageFull, StorageUnavailable, StoreError
+from index_sidecar.archive.errors import StorageFull, StorageUnavailable, StoreError
 from index_sidecar.sqlite.store import PAGES, SqliteStore
 
 from ..support.contents import content_of, plain
