@@ -8,6 +8,8 @@ import os
 import sys
 
 from . import __version__, logs
+from .access import command as access
+from .access.keys import KeysError
 from .archive.errors import ContentError, ModelMismatch, StoreError
 from .http.server import serve
 from .qdrant import migrate
@@ -33,6 +35,8 @@ def main() -> None:
     logs.set_up(settings.log_format)
     if arguments.command == "migrate":
         _migrate(settings, arguments)
+    elif arguments.command == "keys":
+        _keys(settings, arguments)
     else:
         _serve(settings)
 
@@ -55,6 +59,13 @@ def _parser() -> argparse.ArgumentParser:
     migrating.add_argument(
         "--to", required=True, type=_qdrant_url, metavar="URL", help="qdrant://HOST[:PORT][,...][/COLLECTION]"
     )
+    keys = commands.add_parser(
+        "keys",
+        help=access.HELP,
+        description=access.DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    access.add_arguments(keys)
     return parser
 
 
@@ -63,9 +74,18 @@ def _serve(settings: Settings) -> None:
 
     try:
         asyncio.run(serve(create_app(settings), settings.host, settings.port, settings.idle_timeout_s))
-    except (StoreError, ModelMismatch, OSError) as error:
+    except (StoreError, ModelMismatch, KeysError, OSError) as error:
         print(f"index_sidecar: cannot start: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def _keys(settings: Settings, arguments: argparse.Namespace) -> None:
+    try:
+        lines = access.run(arguments, settings.path_of_keys, settings.data_dir / "keys-used.json")
+    except (KeysError, OSError) as error:
+        print(f"index_sidecar: {error}", file=sys.stderr)
+        sys.exit(1)
+    print("\n".join(lines))
 
 
 def _qdrant_url(value: str) -> QdrantUrl:

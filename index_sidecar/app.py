@@ -10,15 +10,20 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
+from .access.keys import Keys
 from .archive.errors import ModelMismatch, StoreError, Unavailable
 from .archive.grouping import warm_up
 from .archive.query_cache import QueryCache
 from .archive.service import ContentService
 from .embedding.previews import Previews
 from .embedding.torchserve import TorchServeEmbedder
+from .http.auth import ACCESS, Access, identify
 from .http.body import Bodies
+from .http.guard import GUARD, Guard, keep_foreign_pages_out, secure_answers
 from .http.handlers import BODIES, EMBEDDER, SERVICE
 from .http.middlewares import answer_errors, log_access, name_request
+from .http.peers import Peers
+from .http.rates import Rates, rate
 from .http.routes import add_routes
 from .qdrant.collection import Nodes, QdrantCollection
 from .qdrant.index import QdrantIndex
@@ -38,8 +43,13 @@ _WARM_UP_AFTER_S = 5.0
 def create_app(settings: Settings) -> web.Application:
     """The sidecar as an aiohttp application. Its start raises StoreError or ModelMismatch when it must not run."""
     # From the outside in. The request's name comes first, for all that is logged within bears it; the access log sees
-    # the status that goes out, so errors become answers within it.
-    app = web.Application(middlewares=[name_request, log_access, answer_errors])
+    # the status that goes out, so errors become answers within it; and so do they get the headers that browsers ask
+    # for, without which a page could not read them. Foreign pages are kept out before anybody asks whose key it is.
+    app = web.Application(
+        middlewares=[name_request, log_access, secure_answers, answer_errors, keep_foreign_pages_out, identify]
+    )
+    app[GUARD] = _guard(settings)
+    app[ACCESS] = _access(settings)
     app[_SETTINGS] = settings
     app[BODIES] = Bodies(
         settings.max_inflight_bytes,
@@ -50,6 +60,22 @@ def create_app(settings: Settings) -> web.Application:
     add_routes(app)
     app.cleanup_ctx.append(_parts)
     return app
+
+
+def _guard(settings: Settings) -> Guard:
+    hosts = None if settings.access == "keys" else (settings.host, *settings.allowed_hosts)
+    return Guard(hosts, settings.cors_origins)
+
+
+def _access(settings: Settings) -> Access:
+    """Raises KeysError when the API keys cannot be read."""
+    keys = None
+    if settings.access == "keys":
+        keys = Keys(settings.path_of_keys, settings.admin_key_file, settings.data_dir / "keys-used.json")
+        if not len(keys):
+            logger.warning("no API keys yet: `python -m index_sidecar keys add NAME --role admin` makes one")
+    rates = Rates(rate(settings.rate_limit), rate(settings.model_rate_limit), settings.concurrent_requests)
+    return Access(keys, Peers(settings.trusted_proxies), rates, settings.audit_ids)
 
 
 async def _parts(app: web.Application) -> AsyncIterator[None]:

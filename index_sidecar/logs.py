@@ -8,7 +8,7 @@ import time
 
 from .archive.request_id import request_id
 
-_FIELDS = ("method", "route", "status", "ms", "request_id")
+_FIELDS = ("method", "route", "status", "ms", "key", "peer", "count", "id", "request_id")
 
 
 class _Json(logging.Formatter):

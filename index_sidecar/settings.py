@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 from .qdrant.url import qdrant_url
 
 _T = TypeVar("_T")
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class SettingsError(Exception):
@@ -70,6 +72,39 @@ def _fraction(value: str) -> float:
     return number
 
 
+def _access(value: str) -> str:
+    if value not in ("", "open", "keys"):
+        raise ValueError("must be open or keys")
+    return value
+
+
+def _hosts(value: str) -> tuple[str, ...]:
+    hosts = tuple(host.strip() for host in value.split(",") if host.strip())
+    if wrong := [host for host in hosts if not re.fullmatch(r"[A-Za-z0-9._\-:\[\]]+", host)]:
+        raise ValueError(f"must be names like archive.example.org, with commas between: {wrong[0]!r} is none")
+    return hosts
+
+
+def _origins(value: str) -> tuple[str, ...]:
+    origins = tuple(origin.strip() for origin in value.split(",") if origin.strip())
+    if wrong := [origin for origin in origins if not re.fullmatch(r"https?://[a-z0-9._\-:\[\]]+", origin)]:
+        raise ValueError(f"must be origins like https://example.org, with commas between: {wrong[0]!r} is none")
+    return origins
+
+
+def _networks(value: str) -> tuple[Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(each.strip(), strict=False) for each in value.split(",") if each.strip())
+    except ValueError as error:
+        raise ValueError(f"must be addresses or networks like 10.0.0.0/8, with commas between ({error})") from None
+
+
+def _rate(value: str) -> str:
+    if value and not re.fullmatch(r"[1-9]\d{0,8}/(second|minute|hour|day)", value, re.ASCII):
+        raise ValueError("must be like 600/minute (or /second, /hour, /day), or empty for no limit")
+    return value
+
+
 def _text(value: str) -> str:
     if not value:
         raise ValueError("must not be empty")
@@ -82,6 +117,13 @@ def _path(value: str) -> Path:
 
 def _optional_path(value: str) -> Path | None:
     return Path(value) if value else None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _setting(default: _T, read: Callable[[str], _T], help_: str) -> _T:
@@ -138,6 +180,20 @@ class Settings:
         200_000, _whole(1000, 1 << 40), "contents of one type past which search approximates"
     )
     index_recall: float = _setting(0.95, _fraction, "recall@10 an approximate index must reach to be used")
+    access: str = _setting(
+        "", _access, "keys: every caller shows an API key; open: none does. Without it: open, on the loopback only"
+    )
+    keys_file: Path | None = _setting(None, _optional_path, "the API keys' sums; keys.json in DATA_DIR when not said")
+    admin_key_file: Path | None = _setting(None, _optional_path, "a file with one more API key, of the role admin")
+    allowed_hosts: tuple[str, ...] = _setting((), _hosts, "more names this service goes by while ACCESS is open")
+    cors_origins: tuple[str, ...] = _setting((), _origins, "origins whose pages may use this service")
+    rate_limit: str = _setting("600/minute", _rate, "requests of one key, or of one address without; with keys only")
+    model_rate_limit: str = _setting(
+        "600/minute", _rate, "texts of one key for the model, a picture counting as 8; with keys only"
+    )
+    concurrent_requests: int = _setting(64, _whole(0, 65535), "requests of one key at the same time; 0: any number")
+    trusted_proxies: tuple[Network, ...] = _setting((), _networks, "networks of proxies whose X-Forwarded-For counts")
+    audit_ids: bool = _setting(False, _true_or_false, "name what was erased in the log, too")
     log_format: str = _setting("text", _log_format, "text for people, json for machines")
 
     @classmethod
@@ -160,9 +216,20 @@ class Settings:
                     f"MAX_INFLIGHT_BYTES={settings.max_inflight_bytes} must not be less than"
                     f" {name.upper()}={getattr(settings, name)}: no content of that size could ever be taken"
                 )
+        host, access = values.get("host", cls.host), values.get("access", cls.access)
+        if not access and not _is_loopback(host):
+            mistakes.append(
+                f"HOST={host!r} opens the archive to a network: set ACCESS=keys, and make a key by `python -m"
+                " index_sidecar keys add NAME --role admin`; or set ACCESS=open, and whoever reaches it may do all"
+            )
         if mistakes:
             raise SettingsError("\n".join(mistakes))
         return settings
+
+    @property
+    def path_of_keys(self) -> Path:
+        """The file of API keys."""
+        return self.keys_file or self.data_dir / "keys.json"
 
     @classmethod
     def help(cls) -> str:

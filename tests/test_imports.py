@@ -11,8 +11,9 @@ from .support.sidecar import ROOT
 
 # Each package of the sidecar ("" is its root) and those it may import from.
 ALLOWED = {
-    "": {"", "archive", "embedding", "http", "qdrant", "sqlite", "vectors"},
-    "http": {"", "archive", "http"},
+    "": {"", "access", "archive", "embedding", "http", "qdrant", "sqlite", "vectors"},
+    "access": {"access", "archive"},
+    "http": {"", "access", "archive", "http"},
     "archive": {"archive"},
     "embedding": {"archive", "embedding"},
     "qdrant": {"archive", "qdrant"},

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import fields
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,16 @@ def test_defaults() -> None:
         index_recall=0.95,
         previews=True,
         query_cache_bytes=64 * 1024 * 1024,
+        access="",
+        keys_file=None,
+        admin_key_file=None,
+        allowed_hosts=(),
+        cors_origins=(),
+        rate_limit="600/minute",
+        model_rate_limit="600/minute",
+        concurrent_requests=64,
+        trusted_proxies=(),
+        audit_ids=False,
         log_format="text",
     )
 
@@ -80,6 +91,16 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "INDEX_RECALL": "0.9",
         "PREVIEWS": "false",
         "QUERY_CACHE_BYTES": "7",
+        "ACCESS": "keys",
+        "KEYS_FILE": "/keys/archive.json",
+        "ADMIN_KEY_FILE": "/run/secrets/admin_key",
+        "ALLOWED_HOSTS": "sidecar, archive.example.org",
+        "CORS_ORIGINS": "https://one.example,http://localhost:3000",
+        "RATE_LIMIT": "20/second",
+        "MODEL_RATE_LIMIT": "",
+        "CONCURRENT_REQUESTS": "0",
+        "TRUSTED_PROXIES": "10.0.0.0/8, ::1",
+        "AUDIT_IDS": "true",
         "LOG_FORMAT": "json",
     }
     assert sorted(environment) == sorted(setting.name.upper() for setting in fields(Settings))
@@ -109,6 +130,16 @@ def test_every_setting_is_read_from_its_variable() -> None:
         index_recall=0.9,
         previews=False,
         query_cache_bytes=7,
+        access="keys",
+        keys_file=Path("/keys/archive.json"),
+        admin_key_file=Path("/run/secrets/admin_key"),
+        allowed_hosts=("sidecar", "archive.example.org"),
+        cors_origins=("https://one.example", "http://localhost:3000"),
+        rate_limit="20/second",
+        model_rate_limit="",
+        concurrent_requests=0,
+        trusted_proxies=(ip_network("10.0.0.0/8"), ip_network("::1")),
+        audit_ids=True,
         log_format="json",
     )
 
@@ -132,6 +163,15 @@ def test_every_setting_is_read_from_its_variable() -> None:
         ("TORCHSERVE_TIMEOUT_S", "0"),
         ("TORCHSERVE_CONNECTIONS", "0"),
         ("PREVIEWS", "0"),
+        ("ACCESS", "none"),
+        ("ALLOWED_HOSTS", "https://archive.example.org"),
+        ("CORS_ORIGINS", "*"),
+        ("CORS_ORIGINS", "https://one.example/"),
+        ("RATE_LIMIT", "0/minute"),
+        ("RATE_LIMIT", "600"),
+        ("CONCURRENT_REQUESTS", "-1"),
+        ("TRUSTED_PROXIES", "10.0.0.0/33"),
+        ("AUDIT_IDS", "yes"),
         ("INDEX_DTYPE", "int8"),
         ("INDEX_EXACT_ROWS", "999"),
         ("INDEX_RECALL", "0"),
@@ -190,6 +230,19 @@ def test_all_mistakes_are_told_at_once() -> None:
         "TORCHSERVE_URL='clip' must be a URL like http://127.0.0.1:8080\n"
         "LOG_FORMAT='xml' must be text or json"
     )
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "archive.example.org"])
+def test_no_network_is_let_in_without_a_word_about_keys(host: str) -> None:
+    with pytest.raises(SettingsError, match="set ACCESS=keys, and make a key by"):
+        Settings.from_environment({"HOST": host})
+    for access in ("open", "keys"):
+        assert Settings.from_environment({"HOST": host, "ACCESS": access}).access == access
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "localhost"])
+def test_the_loopback_is_open_without_a_word(host: str) -> None:
+    assert Settings.from_environment({"HOST": host}).access == ""
 
 
 def test_the_process_refuses_wrong_settings() -> None:

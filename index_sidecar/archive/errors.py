@@ -15,6 +15,10 @@ class ContentError(Exception):
     │   ├── TooLarge          ... too big to be taken
     │   └── Unsupported       ... not a kind of file we read
     ├── NotFound              no content has this id
+    ├── Unauthorized          the caller has not shown who it is
+    ├── Forbidden             the caller may not do this
+    ├── Misdirected           the request was not meant for this service
+    ├── TooManyRequests       this caller asks for more than its share; `retry_after_s` tells when to come back
     └── Unavailable           the same call may succeed later, after `retry_after_s`
         ├── NotReady          the index is still being built
         ├── Overloaded        more is waiting than we promise to hold
@@ -45,6 +49,26 @@ class Unsupported(InvalidInput):
 
 class NotFound(ContentError):
     code = "not_found"
+
+
+class Unauthorized(ContentError):
+    code = "unauthorized"
+
+
+class Forbidden(ContentError):
+    code = "forbidden"
+
+
+class Misdirected(ContentError):
+    code = "unknown_host"
+
+
+class TooManyRequests(ContentError):
+    code = "too_many_requests"
+
+    def __init__(self, message: str, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class Unavailable(ContentError):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from .content import CONTENT_TYPES, Content, ContentType, Embedding, Hit, IndexState, Original, Page, Vector, ranked
-from .errors import NotFound, NotReady
+from .errors import Forbidden, NotFound, NotReady
 from .ports import Embedder, Previewer, Store, VectorIndex, Written
 from .query_cache import QueryCache
 from .recommender import Recommended, Recommender
@@ -95,16 +95,19 @@ class ContentService:
         content_type: ContentType,
         user: str | None,
         near: float | None = None,
+        only_user: str | None = None,
     ) -> Added:
         """Encode a text or an image and store it under its id: durable and searchable when this returns.
 
         The same bytes, type and user under the same id change nothing; bytes stored before under any id are not
-        encoded again. From the cosine `near` on, others count as near duplicates.
+        encoded again. From the cosine `near` on, others count as near duplicates. Raises Forbidden where the id holds
+        the content of another than `only_user`.
         """
         self.check_ready()
         sha256 = original.sha256
         async with self._turns.of(content_id):
             before = await self._store.get(content_id)
+            _check_owner(before, only_user)
             same_bytes = await self._store.same_bytes(sha256, content_type)
             status: Literal["added", "unchanged", "replaced"]
             written = Written([])
@@ -185,10 +188,12 @@ class ContentService:
             raise NotFound("no content has this id")
         return content
 
-    async def delete_content(self, content_id: str) -> Erased:
-        """Erase a content, durably. Raises NotFound."""
+    async def delete_content(self, content_id: str, only_user: str | None = None) -> Erased:
+        """Erase a content, durably. Raises NotFound, or Forbidden where it is another's than `only_user`."""
         self.check_ready()
         async with self._turns.of(content_id):
+            if only_user is not None:
+                _check_owner(await self._store.get(content_id), only_user)
             written = await self._store.delete(content_id)
             if not written.gone:
                 raise NotFound("no content has this id")
@@ -284,3 +289,8 @@ class ContentService:
         """Raises NotReady until the index holds everything the store holds."""
         if not self._ready:
             raise NotReady("the index is being built from the store; try again when /ready answers 200")
+
+
+def _check_owner(content: Content | None, only_user: str | None) -> None:
+    if content is not None and only_user not in (None, content.user):
+        raise Forbidden("this content belongs to another user than the one this key is bound to")

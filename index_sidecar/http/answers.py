@@ -9,7 +9,19 @@ from typing import Any
 from aiohttp import web
 
 from ..archive.content import CONTENT_TYPES, Content, ContentType, Entry, Hit, Page, Target
-from ..archive.errors import ContentError, InvalidInput, NotFound, StorageFull, TooLarge, Unavailable, Unsupported
+from ..archive.errors import (
+    ContentError,
+    Forbidden,
+    InvalidInput,
+    Misdirected,
+    NotFound,
+    StorageFull,
+    TooLarge,
+    TooManyRequests,
+    Unauthorized,
+    Unavailable,
+    Unsupported,
+)
 from ..archive.grouping import Recommendation
 from ..archive.recommender import Recommended
 from ..archive.request_id import request_id
@@ -21,6 +33,10 @@ _STATUSES: dict[type[ContentError], int] = {
     TooLarge: 413,
     Unsupported: 415,
     NotFound: 404,
+    Unauthorized: 401,
+    Forbidden: 403,
+    Misdirected: 421,
+    TooManyRequests: 429,
     Unavailable: 503,
     StorageFull: 507,
 }
@@ -34,7 +50,11 @@ def content_error(failure: ContentError) -> web.Response:
     if failure.code == "body_timeout":
         status = 408
     response = error(status, failure.code, str(failure))
-    if isinstance(failure, Unavailable):
+    if isinstance(failure, Unauthorized):
+        # RFC 6750: a request without a key is told the scheme alone.
+        told = ', error="invalid_token"' if failure.code == "invalid_key" else ""
+        response.headers["WWW-Authenticate"] = f'Bearer realm="clip-archive"{told}'
+    if isinstance(failure, Unavailable | TooManyRequests):
         response.headers["Retry-After"] = str(failure.retry_after_s)
     return response
 

@@ -16,6 +16,7 @@ from ..archive.ports import Embedder
 from ..archive.search import Search
 from ..archive.service import ContentService
 from . import answers
+from .auth import ACCESS, CALLER, acting_user, only_user_of
 from .body import Bodies
 from .parameters import (
     AFTER,
@@ -51,9 +52,11 @@ _HEALTH_S = 2.0  # whoever asks for our health must not wait for the storage's
 async def add_content(request: web.Request, query: Query) -> web.Response:
     """Store the body under an id; 201 when it is new there."""
     started = time.perf_counter()
+    only_user = only_user_of(request)
     async with request.app[BODIES].read(request, query) as original:
-        user, near = query.get(OWNER), query.get(NEAR)
-        added = await request.app[SERVICE].add_content(original, query[ID], query[TYPE], user, near)
+        user, near = acting_user(request, query.get(OWNER)), query.get(NEAR)
+        await request.app[ACCESS].count_model(request, query[TYPE])
+        added = await request.app[SERVICE].add_content(original, query[ID], query[TYPE], user, near, only_user)
     return answers.added(added, near is not None, started)
 
 
@@ -71,6 +74,7 @@ async def _retrieve(request: web.Request, query: Query, target: Target | None) -
     started = time.perf_counter()
     async with request.app[BODIES].read(request, query) as original:
         search = _search(query, query[TARGET] if target is None else target)
+        await request.app[ACCESS].count_model(request, query[TYPE])
         found = await request.app[SERVICE].retrieve(original, query[TYPE], search)
     return answers.found(found.hits, search.target, started, truncated=found.truncated)
 
@@ -78,7 +82,7 @@ async def _retrieve(request: web.Request, query: Query, target: Target | None) -
 async def recommend(request: web.Request, query: Query) -> web.Response:
     """What is new to a user and follows from what the user added before. No body."""
     started = time.perf_counter()
-    user, search = query[READER], Search(query[K_RECOMMENDED], query[TARGET])
+    user, search = _reader(request, query), Search(query[K_RECOMMENDED], query[TARGET])
     result = await request.app[SERVICE].recommend(user, search, query[DIVERSITY], query[SEED], CONTENT_TYPES)
     return answers.recommended(result, search.target, started)
 
@@ -86,7 +90,7 @@ async def recommend(request: web.Request, query: Query) -> web.Response:
 async def recommend_contents(request: web.Request, query: Query) -> web.Response:
     """The historical call: k of each type for each history."""
     started = time.perf_counter()
-    user, search = query[READER], Search(query[K_RECOMMENDED], "each")
+    user, search = _reader(request, query), Search(query[K_RECOMMENDED], "each")
     service, diversity, seed = request.app[SERVICE], query[DIVERSITY], query[SEED]
     results = {each: await service.recommend(user, search, diversity, seed, (each,)) for each in CONTENT_TYPES}
     return answers.recommended_by_history(results, started)
@@ -109,7 +113,9 @@ async def get_content(request: web.Request, query: Query) -> web.Response:
 
 async def delete_content(request: web.Request, query: Query) -> web.Response:
     """204 when the content is gone for good; 200 while its bytes are in no answer, but still in a file."""
-    return answers.erased(await request.app[SERVICE].delete_content(query[ID]))
+    erased = await request.app[SERVICE].delete_content(query[ID], only_user_of(request))
+    request.app[ACCESS].audit(request, "content erased", 1, query[ID])
+    return answers.erased(erased)
 
 
 async def get_preview(request: web.Request, query: Query) -> web.Response:
@@ -137,7 +143,10 @@ async def get_similar_by_parameter(request: web.Request, query: Query) -> web.Re
 
 async def delete_user(request: web.Request, query: Query) -> web.Response:
     """How many contents of a user were erased."""
-    return answers.user_erased(await request.app[SERVICE].delete_user(query[ERASED_USER]))
+    user = acting_user(request, query.get(ERASED_USER)) or query[ERASED_USER]
+    erased = await request.app[SERVICE].delete_user(user)
+    request.app[ACCESS].audit(request, "contents of a user erased", erased.count, user)
+    return answers.user_erased(erased)
 
 
 async def index(request: web.Request, query: Query) -> web.Response:
@@ -147,7 +156,9 @@ async def index(request: web.Request, query: Query) -> web.Response:
 
 
 async def health(request: web.Request, query: Query) -> web.Response:
-    """The process lives, and how the things around it are."""
+    """The process lives, and how the things around it are; without a key nothing of what is stored."""
+    if CALLER not in request:
+        return web.json_response({"status": "ok"})
     service = request.app[SERVICE]
     contents, fingerprint = None, service.served_model()
     with contextlib.suppress(StorageUnavailable, TimeoutError):
@@ -172,6 +183,12 @@ async def ready(request: web.Request, query: Query) -> web.Response:
     request.app[SERVICE].check_ready()
     await request.app[SERVICE].check_storage()
     return web.json_response({"status": "ready"})
+
+
+def _reader(request: web.Request, query: Query) -> str:
+    """The user recommendations are for, whom a bound key need not name."""
+    caller = request.get(CALLER)
+    return query.get(READER) or (caller.user if caller else None) or query[READER]
 
 
 async def _get_content_called(content_id: str, request: web.Request) -> web.Response:

@@ -9,18 +9,18 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
+from ..access.roles import OWNER
 from ..archive.errors import ContentError
 from ..archive.request_id import request_id
 from . import answers
+from .auth import CALLER
 
 logger = logging.getLogger(__name__)
 access_logger = logging.getLogger("index_sidecar.access")
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _SAFE_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
@@ -52,6 +52,9 @@ async def log_access(request: web.Request, handler: Handler) -> web.StreamRespon
         "status": response.status,
         "ms": round((time.perf_counter() - started) * 1000, 1),
     }
+    caller = request.get(CALLER)
+    if caller is not None and caller is not OWNER:
+        fields["key"] = caller.name
     access_logger.info("request", extra=fields)
     return response
 

@@ -16,6 +16,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from . import answers
+from .guard import secure
 from .middlewares import begin_request
 
 logger = logging.getLogger(__name__)
@@ -104,6 +105,7 @@ class _Connection(web.RequestHandler):
         elif not isinstance(exc, ConnectionError):  # the caller has left
             logger.error("unexpected error outside a call", exc_info=exc)
         answers.name_request(answer)
+        secure(answer)
         answer.force_close()
         return answer
 
@@ -118,6 +120,7 @@ def _before_routes(handler: _Handler) -> _Handler:
             begin_request(request)
             answer = answers.http_error(error, f"{request.method} {request.rel_url.raw_path}")
             answers.name_request(answer)
+            secure(answer)
             answer.force_close()  # a body may follow that nobody reads
             return answer
 

@@ -201,7 +201,7 @@ async def test_json_is_no_content(sidecar: Sidecar, fake: FakeTorchServe) -> Non
 async def _raw(sidecar: Sidecar, head: str, body: bytes, leave: bool = False) -> bytes:
     """What a client that sends these bytes gets for an answer; none when it leaves."""
     reader, writer = await asyncio.open_connection("127.0.0.1", sidecar.client.server.port)
-    writer.write(f"POST /add_content?id=a&type=text HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n".encode() + body)
+    writer.write(f"POST /add_content?id=a&type=text HTTP/1.1\r\nHost: localhost\r\n{head}\r\n\r\n".encode() + body)
     await writer.drain()
     await asyncio.sleep(0.05)
     answer = b"" if leave else await reader.read(10_000)
@@ -265,7 +265,7 @@ async def test_the_memory_counts_what_a_compressed_body_becomes(settings: Settin
 
 async def test_memory_is_charged_as_it_arrives(settings: Settings) -> None:
     settings = replace(settings, max_image_bytes=1 << 20, max_inflight_bytes=1 << 20)
-    head = f"POST /add_content?id=x&type=image HTTP/1.1\r\nHost: x\r\nContent-Length: {1 << 20}\r\n\r\n".encode()
+    head = f"POST /add_content?id=x&type=image HTTP/1.1\r\nHost: localhost\r\nContent-Length: {1 << 20}\r\n\r\n".encode()
     async with running(settings) as sidecar:
         silent = [await asyncio.open_connection("127.0.0.1", sidecar.client.server.port) for _ in range(16)]
         for _, writer in silent:

@@ -101,7 +101,7 @@ async def test_a_connection_that_waits_for_nothing_ends(settings: Settings) -> N
     async with running(replace(settings, idle_timeout_s=1)) as sidecar:
         never, amid_its_head, after_an_answer = await asyncio.gather(
             _closed_after(sidecar, b""),
-            _closed_after(sidecar, b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: "),
+            _closed_after(sidecar, b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: "),
             _closed_after(sidecar, request("/ready", None, method="GET")),
         )
     assert (never, amid_its_head) == (b"", b"")

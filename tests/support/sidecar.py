@@ -44,7 +44,7 @@ class Reply:
         assert self.json == {"error": {**error, "request_id": self.headers["X-Request-ID"]}}
         assert sorted(error) == ["code", "message", "request_id"]
         assert error["message"]
-        assert ("Retry-After" in self.headers) == (self.status in (503, 507))
+        assert ("Retry-After" in self.headers) == (self.status in (429, 503, 507))
         return self.status, error["code"]
 
 

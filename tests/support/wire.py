@@ -42,7 +42,7 @@ class Answer:
 
 def request(path: str, body: bytes | None = b"", *headers: str, method: str = "POST", version: str = "1.1") -> bytes:
     """A request of raw bytes; without a length where the body is None."""
-    lines = [f"{method} {path} HTTP/{version}", "Host: archive.example", *headers]
+    lines = [f"{method} {path} HTTP/{version}", "Host: localhost", *headers]
     if body is not None:
         lines.append(f"Content-Length: {len(body)}")
     return "\r\n".join(lines).encode("utf-8", "surrogateescape") + b"\r\n\r\n" + (body or b"")

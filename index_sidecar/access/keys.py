@@ -1,0 +1,231 @@
+"""API keys: a file of their SHA-256 sums, made by the command `keys` and read by every sidecar that shares it.
+
+A file, and not a table of the archive: it is the same for SQLite and for a cluster, a container secret can be one, a
+second process never writes to the archive's own file, and a backup of the archive holds no keys. It is replaced as a
+whole (written beside, synced, renamed), so a reader sees the old keys or the new ones; who reads it looks twice a
+second whether it was replaced, so that a revoked key fails within a second in every process.
+
+A key has 190 random bits, hence a plain SHA-256 is enough: there is nothing to guess (unlike a password). Its last six
+characters are a checksum, as GitHub's tokens have it, and its prefix is fixed, so that scanners for leaked secrets find
+it and know it from a random word: clipk_[0-9A-Za-z]{38}.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import hmac
+import json
+import logging
+import os
+import re
+import secrets
+import string
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .roles import Caller, Role
+
+logger = logging.getLogger(__name__)
+
+NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_PREFIX = "clipk_"
+_ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
+_RANDOM_CHARACTERS = 32
+_CHECKSUM_CHARACTERS = 6
+_LOOK_S = 0.5
+_LEAST_SECRET_CHARACTERS = 32  # of a key that an operator made elsewhere
+_NOBODY = bytes(32)
+
+
+class KeysError(Exception):
+    """The keys cannot be read or changed so; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What is kept of a key; `created` and `expires` in Unix seconds, `sha256` in hex, of the whole key."""
+
+    name: str
+    role: Role
+    user: str | None
+    sha256: str
+    created: float
+    expires: float | None = None
+
+
+def new_key() -> str:
+    """A key nobody has."""
+    body = "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM_CHARACTERS))
+    return _PREFIX + body + _checksum(body)
+
+
+def _checksum(body: str) -> str:
+    number, digits = zlib.crc32(body.encode()), ""
+    for _ in range(_CHECKSUM_CHARACTERS):
+        number, digit = divmod(number, len(_ALPHABET))
+        digits = _ALPHABET[digit] + digits
+    return digits
+
+
+def read_keys(path: Path) -> list[Key]:
+    """The keys in the file, none where there is no file. Raises KeysError when it is not as we write it."""
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise KeysError(f"{path} cannot be read: {error}") from error
+    try:
+        rows = json.loads(text)["keys"]
+        return [Key(**{**row, "role": Role.named(row["role"])}) for row in rows]
+    except (ValueError, KeyError, TypeError) as error:
+        raise KeysError(f"{path} is no file of keys: {error}") from error
+
+
+@contextlib.contextmanager
+def changed_keys(path: Path) -> Iterator[list[Key]]:
+    """The keys to change, alone with the file; what the list holds at the end of the block is the file, durably."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(path.name + ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        keys = read_keys(path)
+        yield keys
+        rows = [
+            {
+                "name": key.name,
+                "role": key.role.word,
+                "user": key.user,
+                "sha256": key.sha256,
+                "created": key.created,
+                "expires": key.expires,
+            }
+            for key in keys
+        ]
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.unlink(missing_ok=True)
+        with open(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            json.dump({"keys": rows}, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+class Keys:
+    """Tells whose a key is, by the file as it is now."""
+
+    def __init__(self, path: Path, admin_key_file: Path | None = None, last_used: Path | None = None) -> None:
+        """`admin_key_file` holds one more key, of the role admin; into `last_used` goes when each key was last used.
+
+        Raises KeysError when one of the files cannot be understood.
+        """
+        self._path = path
+        self._admin_key_file = admin_key_file
+        self._used = LastUse(last_used) if last_used is not None else None
+        self._seen: tuple[object, ...] = ()
+        self._by_sha256: dict[bytes, Key] = {}
+        self._look_at = 0.0
+        self._read()
+
+    def __len__(self) -> int:
+        return len(self._by_sha256)
+
+    def caller(self, key: str) -> Caller | None:
+        """Whose key this is; None when it is nobody's, or not any more.
+
+        What is compared are digests: how long it takes tells nothing of how much of a wrong key was right.
+        """
+        self._look()
+        digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+        found = self._by_sha256.get(digest)
+        same = hmac.compare_digest(bytes.fromhex(found.sha256) if found else _NOBODY, digest)
+        if found is None or not same or (found.expires is not None and found.expires <= time.time()):
+            return None
+        if self._used is not None:
+            self._used.note(found.name)
+        return Caller(found.name, found.role, found.user)
+
+    def _look(self) -> None:
+        if time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + _LOOK_S
+        if self._stamps() != self._seen:
+            try:
+                self._read()
+                logger.info("the API keys were read anew: there are %d", len(self))
+            except KeysError as error:
+                logger.error("%s; the keys of before stay", error)
+                self._seen = self._stamps()
+
+    def _read(self) -> None:
+        seen, keys = self._stamps(), read_keys(self._path)
+        if self._admin_key_file is not None:
+            keys.append(_admin_key(self._admin_key_file))
+        self._by_sha256 = {bytes.fromhex(key.sha256): key for key in keys}
+        self._seen = seen
+
+    def _stamps(self) -> tuple[object, ...]:
+        return tuple(_stamp(path) for path in (self._path, self._admin_key_file) if path is not None)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _admin_key(path: Path) -> Key:
+    try:
+        key = path.read_text().strip()
+    except (OSError, ValueError) as error:
+        raise KeysError(f"ADMIN_KEY_FILE={path} cannot be read: {error}") from error
+    if len(key) < _LEAST_SECRET_CHARACTERS:
+        raise KeysError(
+            f"ADMIN_KEY_FILE={path} is shorter than {_LEAST_SECRET_CHARACTERS} characters: it can be guessed"
+        )
+    return Key("admin-key-file", Role.ADMIN, None, hashlib.sha256(key.encode()).hexdigest(), 0.0)
+
+
+class LastUse:
+    """When each key was last used, to the hour: enough to see which can go, and hardly ever a write."""
+
+    _GRAIN_S = 3600
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._hours = self.read(path)
+        self._told = False
+
+    @classmethod
+    def read(cls, path: Path) -> dict[str, float]:
+        """By name, in Unix seconds; nothing where nothing is known."""
+        try:
+            return {str(name): float(at) for name, at in json.loads(path.read_text()).items()}
+        except (OSError, ValueError, AttributeError, TypeError):
+            return {}
+
+    def note(self, name: str) -> None:
+        """This key was used now."""
+        hour = time.time() // self._GRAIN_S * self._GRAIN_S
+        if self._hours.get(name) == hour:
+            return
+        self._hours[name] = hour
+        temporary = self._path.with_name(self._path.name + ".tmp")
+        try:
+            temporary.write_text(json.dumps(self._hours))
+            temporary.replace(self._path)
+        except OSError as error:
+            if not self._told:
+                logger.warning("when keys were last used cannot be kept: %s", error)
+                self._told = True

@@ -1,0 +1,155 @@
+"""Who calls, and whether that caller may make this call: `Authorization: Bearer KEY` (RFC 6750).
+
+Whose key it is, is found out before anything else of a request is read; what the call asks for is checked by `require`,
+which each call of routes.py names its role to. So an answer that refuses tells nothing of what is stored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from ..access.keys import Keys
+from ..access.roles import OWNER, Caller, Role
+from ..archive.content import ContentType
+from ..archive.errors import Forbidden, TooManyRequests, Unauthorized
+from .guard import PROBES
+from .peers import Peers
+from .rates import PICTURE_COST, Rates
+
+logger = logging.getLogger(__name__)
+audit_logger = logging.getLogger("index_sidecar.audit")
+
+CALLER = web.RequestKey("caller", Caller)
+
+# The scheme has no case, the key has; some clients send more than one blank.
+_BEARER = re.compile(r"bearer +([^\s]{1,512}) *", re.IGNORECASE)
+_ASK = "send an API key as `Authorization: Bearer KEY`; `python -m index_sidecar keys add` makes one"
+
+
+class Access:
+    """Decides who may do what. Without `keys` everybody is the owner of the machine, and nothing is counted."""
+
+    def __init__(self, keys: Keys | None, peers: Peers, rates: Rates, audit_ids: bool) -> None:
+        self._keys = keys
+        self._peers = peers
+        self._rates = rates
+        self._audit_ids = audit_ids
+
+    @property
+    def is_open(self) -> bool:
+        """Whether no key is asked for."""
+        return self._keys is None
+
+    async def identify(self, request: web.Request) -> Caller | None:
+        """Whose key the request bears; None when it bears none. Raises Unauthorized for one that is nobody's."""
+        if self._keys is None:
+            return OWNER
+        given = request.headers.getall("Authorization", ())
+        if not given:
+            return None
+        bearer = _BEARER.fullmatch(given[0]) if len(given) == 1 else None
+        if bearer is None:
+            raise Unauthorized(f"the Authorization header is not of the scheme Bearer: {_ASK}", "invalid_authorization")
+        caller = self._keys.caller(bearer.group(1))
+        if caller is None:
+            await self._refuse(request)
+        return caller
+
+    async def _refuse(self, request: web.Request) -> None:
+        peer = self._peers.of(request)
+        try:
+            if not self._peers.is_proxy(request):
+                await self._rates.take("wrong keys", peer)
+        except TooManyRequests:
+            raise  # and no line in the log: whoever tries keys must not fill it
+        logger.warning("an API key was refused", extra={"peer": peer})
+        raise Unauthorized("this API key is unknown, expired or revoked", "invalid_key")
+
+    async def count(self, request: web.Request) -> list[tuple[str, str]]:
+        """Count a request against its caller; the headers that tell what is left. Raises TooManyRequests."""
+        if self._keys is None:
+            return []
+        name = self.name(request)
+        await self._rates.take("requests", name)
+        quotas = await self._rates.quotas(name)
+        if not quotas:
+            return []
+        return [
+            ("RateLimit-Policy", ", ".join(quota.policy for quota in quotas)),
+            ("RateLimit", ", ".join(quota.state for quota in quotas)),
+        ]
+
+    async def count_model(self, request: web.Request, content_type: ContentType) -> None:
+        """Count a content that the model may be asked for. Raises TooManyRequests."""
+        if self._keys is not None:
+            await self._rates.take("model", self.name(request), PICTURE_COST if content_type == "image" else 1)
+
+    def one_of_many(self, request: web.Request) -> contextlib.AbstractContextManager[None]:
+        """As `Rates.one_of_many`, for the request's caller."""
+        return self._rates.one_of_many(self.name(request))
+
+    def name(self, request: web.Request) -> str:
+        """Whom limits count: the key, else the peer."""
+        caller = request.get(CALLER)
+        return f"key {caller.name}" if caller is not None else f"peer {self._peers.of(request)}"
+
+    def audit(self, request: web.Request, what: str, count: int, content_id: str | None = None) -> None:
+        """One log line about an erasure: who, what, how many; ids only where the operator wants them."""
+        caller = request.get(CALLER)
+        fields = {"key": caller.name if caller else None, "count": count}
+        if self._audit_ids and content_id is not None:
+            fields["id"] = content_id
+        audit_logger.info(what, extra=fields)
+
+
+ACCESS = web.AppKey("access", Access)
+
+
+@web.middleware
+async def identify(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Find out whose request it is, and count it."""
+    access = request.app[ACCESS]
+    caller = await access.identify(request)
+    if caller is not None:
+        request[CALLER] = caller
+    if access.is_open or request.path in PROBES:
+        return await handler(request)
+    headers = await access.count(request)
+    with access.one_of_many(request):
+        response = await handler(request)
+    if not response.prepared:
+        for name, value in headers:
+            response.headers[name] = value
+    return response
+
+
+def require(request: web.Request, role: Role | None) -> None:
+    """Raises Unauthorized or Forbidden unless the caller has this role; None is for everybody."""
+    if role is None:
+        return
+    caller = request.get(CALLER)
+    if caller is None:
+        raise Unauthorized(f"this call needs an API key: {_ASK}", "missing_key")
+    if caller.role < role:
+        raise Forbidden(f"this call needs a key of the role {role.word}; this key's is {caller.role.word}")
+
+
+def acting_user(request: web.Request, user: str | None) -> str | None:
+    """The user a call acts as: the one named, else the one its key is bound to. Raises Forbidden for another's."""
+    caller: Caller = request.get(CALLER) or OWNER
+    if user is None:
+        return caller.user
+    if caller.only_user not in (None, user):
+        raise Forbidden("this key is bound to a user, and adds, changes and erases only as that user")
+    return user
+
+
+def only_user_of(request: web.Request) -> str | None:
+    """The one user whose contents the caller may change, if there is such a bound."""
+    caller: Caller = request.get(CALLER) or OWNER
+    return caller.only_user

@@ -1,0 +1,300 @@
+"""Who may call what: every route by every role, bound and not; foreign pages; limits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from index_sidecar.access.command import _add
+from index_sidecar.access.roles import Role
+from index_sidecar.http.routes import CALLS, Call
+from index_sidecar.settings import Settings
+
+from ..support.fake_torchserve import FakeTorchServe
+from ..support.sidecar import Reply, Sidecar, running
+
+Ask = Callable[..., Awaitable[Reply]]
+
+
+@pytest.fixture
+def locked(settings: Settings) -> Settings:
+    """Settings of a sidecar that asks for keys, without limits."""
+    return replace(settings, access="keys", rate_limit="", model_rate_limit="")
+
+
+def key(settings: Settings, role: Role, user: str | None = None, name: str | None = None) -> str:
+    return _add(settings.path_of_keys, name or f"{role.word}-{user or 'anybody'}", role, user, None)
+
+
+@asynccontextmanager
+async def asking(settings: Settings) -> AsyncIterator[tuple[Sidecar, Ask]]:
+    """A sidecar and a way to ask it with a key."""
+    async with running(settings) as sidecar:
+
+        async def ask(method: str, path: str, with_key: str | None = None, data: bytes | None = None) -> Reply:
+            headers = {"Authorization": f"Bearer {with_key}"} if with_key else {}
+            return await sidecar.call(method, path, data, headers=headers)
+
+        yield sidecar, ask
+
+
+def _request_to(call: Call, user: str) -> tuple[str, bytes | None]:
+    """A path with parameters that are in order, and a body, for contents of `user`."""
+    ids = {"id": f"of-{user}", "user": user, "type": "text"}
+    path = call.path
+    for name, value in ids.items():
+        path = path.replace(f"{{{name}}}", value)
+    wanted = [each.name for each in call.takes if each.required and f"{{{each.name}}}" not in call.path]
+    if call.path.endswith("/add_content"):
+        wanted.append("user")
+    query = "&".join(f"{name}={ids[name]}" for name in dict.fromkeys(wanted))
+    return f"{path}?{query}" if query else path, b"a text" if call.method == "POST" else None
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: f"{call.method} {call.path}")
+async def test_every_route_by_every_role(locked: Settings, call: Call) -> None:
+    """What a role may not do is refused before anything is looked up; what it may do is never refused."""
+    roles = [(role, user) for role in (Role.READER, Role.WRITER, Role.ADMIN) for user in (None, "ada")]
+    callers: dict[tuple[Role, str | None] | None, str | None] = {None: None}
+    callers |= {(role, user): key(locked, role, user) for role, user in roles}
+    async with asking(locked) as (sidecar, ask):
+        for user in ("ada", "grace"):
+            for who, with_key in callers.items():
+                await ask("POST", f"/add_content?id=of-{user}&type=text&user={user}", callers[Role.ADMIN, None], b"x")
+                path, body = _request_to(call, user)
+                headers = {"Authorization": f"Bearer {with_key}"} if with_key else {}
+                async with sidecar.client.request(call.method, path, data=body, headers=headers) as answer:
+                    refusal = (await answer.json())["error"]["code"] if answer.status in (401, 403) else "allowed"
+                if call.role is None:
+                    expected = "allowed"
+                elif who is None:
+                    expected = "missing_key"
+                elif who[0] < call.role:
+                    expected = "forbidden"
+                elif call.role is Role.WRITER and who == (Role.WRITER, "ada") and user != "ada":
+                    expected = "forbidden"  # another's contents
+                else:
+                    expected = "allowed"
+                assert refusal == expected, (who, user)
+                assert answer.status < 500, (who, user)
+
+
+async def test_what_refuses_tells_nothing_of_what_is_stored(locked: Settings) -> None:
+    admin, reader = key(locked, Role.ADMIN), key(locked, Role.READER)
+    async with asking(locked) as (_, ask):
+        await ask("POST", "/add_content?id=there&type=text", admin, b"x")
+        for with_key in (None, reader, "clipk_" + "0" * 38):
+            here, nowhere = [await ask("DELETE", f"/contents/{each}", with_key) for each in ("there", "nowhere")]
+            assert here.error == nowhere.error
+            assert here.json["error"]["message"] == nowhere.json["error"]["message"]
+
+
+async def test_the_scheme_has_no_case_and_the_key_has(locked: Settings) -> None:
+    reader = key(locked, Role.READER)
+    async with running(locked) as sidecar:
+        for value, status in [
+            (f"Bearer {reader}", 200),
+            (f"bearer {reader}", 200),
+            (f"BEARER  {reader}", 200),
+            (f"Bearer {reader.swapcase()}", 401),
+            (f"Basic {reader}", 401),
+            (reader, 401),
+            ("Bearer", 401),
+        ]:
+            reply = await sidecar.call("GET", "/contents", headers={"Authorization": value})
+            assert reply.status == status, value
+            assert ("WWW-Authenticate" in reply.headers) == (status == 401)
+
+
+async def test_a_bound_key_acts_as_its_user(locked: Settings) -> None:
+    ada, anybody = key(locked, Role.WRITER, "ada"), key(locked, Role.ADMIN)
+    async with asking(locked) as (_, ask):
+        assert (await ask("POST", "/add_content?id=mine&type=text", ada, b"one")).status == 201
+        assert (await ask("GET", "/contents/mine", ada)).json["user"] == "ada"
+        assert (await ask("POST", "/add_content?id=x&type=text&user=grace", ada, b"x")).error == (403, "forbidden")
+        await ask("POST", "/add_content?id=hers&type=text&user=grace", anybody, b"two")
+        assert (await ask("POST", "/add_content?id=hers&type=text", ada, b"three")).error == (403, "forbidden")
+        assert (await ask("DELETE", "/contents?id=hers", ada)).error == (403, "forbidden")
+        assert (await ask("DELETE", "/users/grace/contents", ada)).error == (403, "forbidden")
+        assert (await ask("GET", "/contents/hers", ada)).json["user"] == "grace"
+        recommended = (await ask("POST", "/recommend", ada)).json["contents"]
+        assert [(each["id"], each["because"]["id"]) for each in recommended] == [("hers", "mine")]
+        assert (await ask("DELETE", "/users/ada/contents", ada)).json == {"deleted": 1}
+
+
+async def test_health_tells_strangers_nothing(locked: Settings) -> None:
+    reader = key(locked, Role.READER)
+    async with asking(locked) as (_, ask):
+        assert (await ask("GET", "/health")).json == {"status": "ok"}
+        assert "contents" in (await ask("GET", "/health", reader)).json
+
+
+async def test_wrong_keys_are_limited_and_never_logged(locked: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    reader = key(locked, Role.READER)
+    async with asking(locked) as (_, ask):
+        replies = [await ask("GET", "/contents", f"clipk_{number:038}") for number in range(25)]
+        assert [reply.status for reply in replies] == [401] * 20 + [429] * 5
+        assert (await ask("GET", "/contents", reader)).status == 200  # a good key is never locked out
+    assert sum("API key was refused" in record.message for record in caplog.records) == 20
+    assert "clipk_0" not in caplog.text
+
+
+async def test_requests_are_limited_by_key(locked: Settings) -> None:
+    settings = replace(locked, rate_limit="3/hour")
+    one, other = key(settings, Role.READER, name="one"), key(settings, Role.READER, name="other")
+    async with asking(settings) as (_, ask):
+        replies = [await ask("GET", "/contents", one) for _ in range(4)]
+        assert [reply.status for reply in replies] == [200, 200, 200, 429]
+        assert [reply.headers.get("RateLimit", "").partition(";t=")[0] for reply in replies[:3]] == [
+            *('"requests";r=2', '"requests";r=1', '"requests";r=0')
+        ]
+        assert replies[0].headers["RateLimit-Policy"] == '"requests";q=3;w=3600'
+        assert 3500 < int(replies[3].headers["Retry-After"]) <= 3600
+        assert (await ask("GET", "/contents", other)).status == 200
+
+
+async def test_a_picture_counts_as_eight_texts(locked: Settings) -> None:
+    settings = replace(locked, model_rate_limit="9/hour")
+    one = key(settings, Role.READER)
+    async with asking(settings) as (_, ask):
+        assert (await ask("POST", "/retrieve?type=image", one, b"no picture")).status == 415
+        assert (await ask("POST", "/retrieve?type=text", one, b"a text")).status == 200
+        assert (await ask("POST", "/retrieve?type=text", one, b"a text")).error == (429, "too_many_requests")
+
+
+async def test_requests_at_once_are_limited_by_key(locked: Settings, fake: FakeTorchServe) -> None:
+    settings = replace(locked, concurrent_requests=2)
+    one = key(settings, Role.READER)
+    fake.delay_s = 0.3
+    async with asking(settings) as (_, ask):
+        asked = [ask("POST", "/retrieve?type=text", one, f"text {number}".encode()) for number in range(4)]
+        statuses = sorted([reply.status for reply in await asyncio.gather(*asked)])
+        assert statuses == [200, 200, 429, 429]
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:1", 200),
+        ("localhost", 200),
+        ("LOCALHOST.:8090", 200),
+        ("[::1]:8090", 200),
+        ("archive.localhost", 200),
+        ("sidecar:8090", 200),
+        ("evil.example", 421),
+        ("127.0.0.1.evil.example", 421),
+        ("localhost.evil.example:8090", 421),
+        ("192.168.1.5", 421),
+        ("", 421),
+    ],
+)
+async def test_an_open_archive_serves_its_own_names_only(settings: Settings, host: str, status: int) -> None:
+    async with running(replace(settings, allowed_hosts=("sidecar",))) as sidecar:
+        reply = await sidecar.call("GET", "/contents", headers={"Host": host})
+        assert reply.status == status
+        assert (await sidecar.call("GET", "/ready", headers={"Host": host})).status == 200
+        if status == 421:
+            assert reply.error == (421, "unknown_host")
+
+
+async def test_with_keys_any_name_will_do(locked: Settings) -> None:
+    reader = key(locked, Role.READER)
+    async with running(locked) as sidecar:
+        headers = {"Host": "archive.example.org", "Authorization": f"Bearer {reader}"}
+        assert (await sidecar.call("GET", "/contents", headers=headers)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "let_in"),
+    [
+        ({}, True),  # no browser
+        ({"Sec-Fetch-Site": "same-origin"}, True),
+        ({"Sec-Fetch-Site": "none"}, True),
+        ({"Sec-Fetch-Site": "cross-site"}, False),
+        ({"Sec-Fetch-Site": "same-site", "Origin": "http://localhost:3000"}, False),
+        ({"Origin": "https://evil.example"}, False),
+        ({"Origin": "null"}, False),
+        ({"Origin": "http://localhost:1"}, False),
+        ({"Sec-Fetch-Site": "cross-site", "Origin": "https://good.example"}, True),
+    ],
+)
+@pytest.mark.parametrize(
+    "call", ["POST /add_content?id=x&type=text", "DELETE /contents?id=there", "POST /recommend?user=u"]
+)
+async def test_foreign_pages_change_nothing(
+    settings: Settings, headers: dict[str, str], let_in: bool, call: str
+) -> None:
+    method, path = call.split()
+    async with running(replace(settings, cors_origins=("https://good.example",))) as sidecar:
+        await sidecar.add("there", b"a text")
+        reply = await sidecar.call(method, path, b"hello" if "add" in path else None, headers=headers)
+        if let_in:
+            assert reply.status in (200, 201, 204)
+        else:
+            assert reply.error == (403, "foreign_origin")
+            assert [each["id"] for each in (await sidecar.call("GET", "/contents")).json["contents"]] == ["there"]
+
+
+async def test_cors_is_closed(settings: Settings) -> None:
+    async with running(settings) as sidecar:
+        reply = await sidecar.call("GET", "/contents", headers={"Origin": "https://good.example"})
+        assert "Access-Control-Allow-Origin" not in reply.headers
+        assert reply.headers["X-Content-Type-Options"] == "nosniff"
+        assert reply.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+
+
+async def test_cors_opens_for_an_origin_also_where_something_is_wrong(locked: Settings) -> None:
+    settings = replace(locked, cors_origins=("https://good.example",), rate_limit="2/hour")
+    one = key(settings, Role.READER)
+    async with running(settings) as sidecar:
+        origin = {"Origin": "https://good.example"}
+        preflight = {
+            **origin,
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "authorization",
+        }
+        reply = await sidecar.call("OPTIONS", "/retrieve", headers=preflight)
+        assert (reply.status, "Authorization" in reply.headers["Access-Control-Allow-Headers"]) == (204, True)
+        good = {**origin, "Authorization": f"Bearer {one}"}
+        for headers, path, status in [
+            (origin, "/contents", 401),
+            (good, "/contents", 200),
+            (good, "/nowhere", 404),
+            (good, "/contents", 429),
+        ]:
+            reply = await sidecar.call("GET", path, headers=headers)
+            assert reply.status == status
+            assert reply.headers["Access-Control-Allow-Origin"] == "https://good.example"
+            assert "Origin" in reply.headers["Vary"]
+            assert "Retry-After" in reply.headers["Access-Control-Expose-Headers"]
+        other = await sidecar.call("OPTIONS", "/retrieve", headers={**preflight, "Origin": "https://evil.example"})
+        assert "Access-Control-Allow-Origin" not in other.headers
+
+
+async def test_erasures_are_on_record(locked: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    writer = key(locked, Role.WRITER, name="backend")
+    caplog.set_level("INFO")
+    async with asking(locked) as (_, ask):
+        for name in ("one", "two"):
+            await ask("POST", f"/add_content?id={name}&type=text&user=ada", writer, name.encode())
+        await ask("DELETE", "/contents/one", writer)
+        await ask("DELETE", "/users/ada/contents", writer)
+    lines = [record for record in caplog.records if record.name == "index_sidecar.audit"]
+    assert [(line.message, vars(line)["key"], vars(line)["count"]) for line in lines] == [
+        ("content erased", "backend", 1),
+        ("contents of a user erased", "backend", 1),
+    ]
+    assert not any("id" in vars(line) for line in lines)
+
+
+async def test_an_unreadable_file_of_keys_opens_nothing(locked: Settings, tmp_path: Path) -> None:
+    locked.path_of_keys.parent.mkdir(exist_ok=True)
+    locked.path_of_keys.write_text("{")
+    with pytest.raises(Exception, match="is no file of keys"):
+        async with running(locked):
+            pass
