@@ -265,7 +265,8 @@ async def test_the_memory_counts_what_a_compressed_body_becomes(settings: Settin
 
 async def test_memory_is_charged_as_it_arrives(settings: Settings) -> None:
     settings = replace(settings, max_image_bytes=1 << 20, max_inflight_bytes=1 << 20)
-    head = f"POST /add_content?id=x&type=image HTTP/1.1\r\nHost: localhost\r\nContent-Length: {1 << 20}\r\n\r\n".encode()
+    path = "/add_content?id=x&type=image"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {1 << 20}\r\n\r\n".encode()
     async with running(settings) as sidecar:
         silent = [await asyncio.open_connection("127.0.0.1", sidecar.client.server.port) for _ in range(16)]
         for _, writer in silent:
