@@ -102,6 +102,8 @@ def test_a_container_may_do_nothing_but_its_work(name: str) -> None:
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["restart"] == "unless-stopped"
     assert re.fullmatch(r"[1-9]\d*g", service["mem_limit"])
+    assert service["memswap_limit"] == service["mem_limit"]
+    assert 256 <= service["pids_limit"] <= 4096
     assert set(service["logging"]["options"]) == {"max-size", "max-file"}
     assert not {"privileged", "cap_add", "devices", "pid", "ipc", "user", "entrypoint", "command"} & set(service)
     assert not [volume for volume in service["volumes"] if "docker.sock" in volume]

@@ -45,6 +45,11 @@ def test_the_container_may_do_nothing_but_its_work(node: dict[str, Any]) -> None
     assert node["security_opt"] == ["no-new-privileges:true"]
     assert node["volumes"] == ["qdrant:/qdrant/storage"]
     assert re.fullmatch(r"[1-9]\d*g", node["mem_limit"])
+    assert node["memswap_limit"] == node["mem_limit"]
+    assert 256 <= node["pids_limit"] <= 4096
+    # Over a folder that the image has, runc 1.1 ignores the mode: only its owner may write there.
+    (snapshots,) = [each for each in node["tmpfs"] if each.startswith("/qdrant/snapshots:")]
+    assert {"uid=1000", "gid=1000", "mode=0700"} <= set(snapshots.split(":")[1].split(","))
     assert not {"privileged", "cap_add", "devices", "pid", "ipc"} & set(node)
 
 
@@ -109,3 +114,18 @@ def test_its_commands_start_a_server_that_wants_the_key(
     finally:
         process.kill()
         process.wait(10)
+
+
+@pytest.mark.parametrize("content", [None, "", " \n\n"])
+def test_it_does_not_start_without_a_key(node: dict[str, Any], tmp_path: Path, content: str | None) -> None:
+    key_file = tmp_path / "key"
+    if content is not None:
+        key_file.write_text(content)
+    (tmp_path / "qdrant").write_text("#!/bin/sh\necho started\n")  # must not be reached
+    (tmp_path / "qdrant").chmod(0o755)
+    command = [
+        word.replace("$$", "$").replace("/run/secrets/qdrant_api_key", str(key_file)) for word in node["entrypoint"]
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=10)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "the secret qdrant_api_key is empty or cannot be read" in done.stderr

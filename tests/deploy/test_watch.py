@@ -20,6 +20,8 @@ from deploy.sidecar import check
 from ..support.real_servers import free_ports
 from ..support.sidecar import ROOT
 
+pytestmark = pytest.mark.servers
+
 # A server that writes its process id and its child's to a file, then answers every connection with one byte.
 SERVER = """
 import pathlib, signal, socket, subprocess, sys, time
