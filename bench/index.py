@@ -59,6 +59,7 @@ _LINES = [  # what, of which figures, as what
     ("RATIOS exact_single_over_flat", "exact_single_over_flat", ".2f"),
     ("       exact_batch32_speedup", "exact_batch32_speedup", ".1f"),
     ("       exclude_owner_cost", "exclude_owner_cost", ".2f"),
+    ("       exclude_nearest_cost", "exclude_nearest_cost", ".2f"),
     ("       ivf_speedup", "ivf_speedup", ".1f"),
 ]
 

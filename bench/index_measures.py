@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -91,10 +92,22 @@ async def _exact(collection: Collection, seconds: float, before: Figures) -> Fig
         if dtype == "float32":
             others = await one_after_the_other(partial(collection.ask, index, user="hog"), QUERIES, seconds)
             figures["exclude_owner_cost"] = percentile(others, 50) / figures["float32_p50_ms"]
+            figures["exclude_nearest_cost"] = await _exclude_nearest_ms(collection, index, seconds) / percentile(
+                others, 50
+            )
             figures["exact_single_over_flat"] = figures["float32_p50_ms"] / before["flat_p50_ms"]
             figures["exact_batch32_speedup"] = figures["float32_32_clients_per_s"] * before["flat_p50_ms"] / 1000
         await index.close()
     return figures
+
+
+async def _exclude_nearest_ms(collection: Collection, index: FaissIndex, seconds: float) -> float:
+    """The median when the hundred nearest are those of the user who is left out: what is fetched is never enough."""
+    near = [replace(content_of(n, collection.queries["text"][0], "image", "near "), user="near") for n in range(100)]
+    await index.upsert(near)
+    times = await one_after_the_other(lambda _: collection.ask(index, 0, user="near"), QUERIES, seconds)
+    await index.delete([content.id for content in near])
+    return percentile(times, 50)
 
 
 async def _approximate(collection: Collection, seconds: float, before: Figures) -> Figures:

@@ -62,7 +62,7 @@ class FaissIndex:
 
     @property
     def intact(self) -> bool:
-        """Whether nothing failed in here; after that all calls raise NotReady until `load` has mended it."""
+        """Whether it holds what it was told. If not, all calls raise NotReady, until `load` has filled it."""
         return self._intact
 
     async def load(self, source: VectorSource) -> None:
@@ -73,6 +73,7 @@ class FaissIndex:
         loader = IndexLoader(source, self._dtype, self._snapshots, self._stop)
 
         def load() -> None:
+            self._intact = False
             for content_type in CONTENT_TYPES:
                 self._shelves[content_type] = Shelf(content_type, self._dtype)  # first let go of what may be broken
             for content_type in CONTENT_TYPES:
