@@ -13,8 +13,9 @@ from .access.keys import KeysError
 from .archive.errors import ContentError, ModelMismatch, StoreError
 from .http.server import serve
 from .qdrant import migrate
-from .qdrant.collection import Nodes, QdrantCollection
+from .qdrant.collection import QdrantCollection
 from .qdrant.index import QdrantIndex
+from .qdrant.nodes import Nodes
 from .qdrant.store import QdrantStore
 from .qdrant.url import QdrantUrl, qdrant_url
 from .settings import Settings, SettingsError

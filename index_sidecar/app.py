@@ -25,8 +25,9 @@ from .http.middlewares import answer_errors, log_access, name_request
 from .http.peers import Peers
 from .http.rates import Rates, rate
 from .http.routes import add_routes
-from .qdrant.collection import Nodes, QdrantCollection
+from .qdrant.collection import QdrantCollection
 from .qdrant.index import QdrantIndex
+from .qdrant.nodes import Nodes
 from .qdrant.store import QdrantStore
 from .qdrant.url import qdrant_url
 from .settings import Settings

@@ -6,7 +6,6 @@ point is replaced as a whole; of two writes of one id at the same time, all repl
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import uuid
 from collections.abc import Sequence
@@ -15,13 +14,12 @@ from typing import Any
 import numpy as np
 
 from ..archive.content import Content, ContentType, Embedding, Entry, Page
-from ..archive.errors import InvalidInput, StorageUnavailable
+from ..archive.errors import InvalidInput
 from ..archive.ports import Written
 from .collection import QdrantCollection, matches
 
 _NAMESPACE = uuid.UUID("c8bb6a1e-6a5f-4d0c-9f0b-3f2f7d0f6a57")
 _DUPLICATES_NAMED = 100
-_CHECK_S = 2.0
 # Previews are many times larger than all the rest: read only when one is asked for.
 _ENTRY = {"with_payload": {"exclude": ["preview"]}, "with_vector": False}
 _WHOLE = {**_ENTRY, "with_vector": True}
@@ -39,11 +37,7 @@ class QdrantStore:
 
     async def check(self) -> None:
         """Raises StorageUnavailable unless the cluster answers now."""
-        try:
-            async with asyncio.timeout(_CHECK_S):
-                await self._collection.read("/points/count", {"exact": False})
-        except TimeoutError:
-            raise StorageUnavailable("the archive's storage does not answer at the moment") from None
+        await self._collection.answers()
 
     async def fingerprint(self) -> str | None:
         """The model all stored vectors are of; None while nothing was ever stored."""

@@ -21,7 +21,8 @@ from aiohttp import web
 from index_sidecar.archive.content import CONTENT_TYPES, digest
 from index_sidecar.archive.errors import ModelMismatch, StorageUnavailable, StoreError
 from index_sidecar.archive.ports import Written
-from index_sidecar.qdrant.collection import Nodes, QdrantCollection
+from index_sidecar.qdrant.collection import QdrantCollection
+from index_sidecar.qdrant.nodes import Nodes
 from index_sidecar.qdrant.store import QdrantStore, point_id
 
 from ..support.contents import content_of, plain
@@ -281,8 +282,7 @@ async def test_a_node_that_fails_is_left_for_the_next(
 ) -> None:
     await store.put(content_of("b"))
     async with _server(answer) as broken:
-        nodes = Nodes((broken, f"http://{qdrant.nodes[0].address}"), qdrant.key_file, 3)
-        nodes._current = 0
+        nodes = Nodes((broken, f"http://{qdrant.nodes[0].address}"), qdrant.key_file, 3, first=0)
         other = QdrantStore(QdrantCollection(nodes, collection_name, 1, 1))
         started = time.monotonic()
         await other.put(content_of("a", b"one"))
@@ -327,7 +327,8 @@ async def _over_tls(servers: QdrantServers, certificate: Path) -> None:
     program = (
         "import asyncio, pathlib, sys\n"
         "from index_sidecar.qdrant.url import qdrant_url\n"
-        "from index_sidecar.qdrant.collection import Nodes, QdrantCollection\n"
+        "from index_sidecar.qdrant.collection import QdrantCollection\n"
+        "from index_sidecar.qdrant.nodes import Nodes\n"
         "async def main():\n"
         "    nodes = Nodes(qdrant_url(sys.argv[1]).nodes, pathlib.Path(sys.argv[2]), 2)\n"
         "    collection = QdrantCollection(nodes, 'x', 1, 1)\n"

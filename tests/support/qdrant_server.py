@@ -22,7 +22,8 @@ from typing import Any
 
 import pytest
 
-from index_sidecar.qdrant.collection import Nodes, QdrantCollection
+from index_sidecar.qdrant.collection import QdrantCollection
+from index_sidecar.qdrant.nodes import Nodes
 from index_sidecar.settings import Settings
 
 from .real_servers import free_ports
