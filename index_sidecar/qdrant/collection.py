@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
 from ..archive.content import DIMENSION
 from ..archive.errors import ModelMismatch, StorageUnavailable, StoreError
-from .nodes import Nodes, unavailable
+from .nodes import Nodes, drop, unavailable
 from .rest import Refused
 
 logger = logging.getLogger(__name__)
 
 _SCHEMA_VERSION = 1
+_ORDERED_S = 1.0
 # What contents are chosen or ordered by, made before the first point comes.
 _PAYLOAD_INDEXES: dict[str, Any] = {
     "type": {"type": "keyword", "is_tenant": True},  # contents of one type lie together
@@ -95,7 +97,19 @@ class QdrantCollection:
             await self.check_model(fingerprint)
             if self._fingerprint is None:
                 await self._create(fingerprint)
-        await self._call(method, path, body, wait="true", ordering="medium")
+        ordered = asyncio.create_task(self._call(method, path, body, wait="true", ordering="medium"))
+        tasks = {ordered}
+        try:
+            if not (await asyncio.wait(tasks, timeout=_ORDERED_S))[0]:
+                tasks.add(asyncio.create_task(self._call(method, path, body, wait="true", ordering="weak")))
+            while True:
+                done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                if any(task.exception() is None for task in done):
+                    return
+                if not tasks:
+                    done.pop().result()
+        finally:
+            drop(*tasks)
 
     async def _call(self, method: str, path: str, body: Any, **query: str) -> Any:
         try:

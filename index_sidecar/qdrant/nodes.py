@@ -99,7 +99,7 @@ class Nodes:
         except TimeoutError:
             pass
         finally:
-            _drop(*asked)
+            drop(*asked)
         raise unavailable()
 
     async def _until_done(self, method: str, path: str, data: bytes | None, query: dict[str, str]) -> Any:
@@ -118,11 +118,12 @@ class Nodes:
                 raise
             except NotDone as error:
                 logger.info("Qdrant at %s did not do %s %s: %s", node.url, method, path, error)
-                self._leave(node)
+                # It has learnt of another node's death by it, perhaps, so it is asked once more before the next one.
                 tries += 1
-                if tries % len(self._nodes) == 0:
-                    await asyncio.sleep(pause)
-                    pause = min(2 * pause, _LONGEST_PAUSE_S)
+                if tries % 2 == 0:
+                    self._leave(node)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE_S)
 
     async def _choose(self) -> _Node:
         """The next node that is not left alone; one that failed and whose pause is over goes to one caller only."""
@@ -152,7 +153,7 @@ class Nodes:
                     raise NodeFails("does not answer")
             return asking.result()
         finally:
-            _drop(asking)
+            drop(asking)
 
     async def _is_alive(self, node: _Node) -> bool:
         """Whether it answered anybody a short while ago, or does now."""
@@ -171,7 +172,7 @@ class Nodes:
         return result
 
 
-def _drop(*tasks: asyncio.Task[Any]) -> None:
+def drop(*tasks: asyncio.Task[Any]) -> None:
     """Let them go, whatever becomes of them."""
     for task in tasks:
         task.add_done_callback(lambda done: done.cancelled() or done.exception())

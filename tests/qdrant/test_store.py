@@ -249,7 +249,7 @@ async def _server(answer: Any) -> AsyncIterator[str]:
     """A real HTTP server that does to every call what `answer` does."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
@@ -258,7 +258,7 @@ async def _server(answer: Any) -> AsyncIterator[str]:
 
 
 async def _hang(request: web.Request) -> web.Response:
-    await asyncio.sleep(1.2)
+    await asyncio.sleep(60)
     return web.Response(status=500)
 
 
