@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import Any
 
 from ..archive.content import DIMENSION
 from ..archive.errors import ModelMismatch, StorageUnavailable, StoreError
-from .nodes import Nodes, drop, unavailable
+from .nodes import Nodes, unavailable
 from .rest import Refused
+from .writes import write
 
 logger = logging.getLogger(__name__)
 
 _SCHEMA_VERSION = 1
-_ORDERED_S = 1.0
 # What contents are chosen or ordered by, made before the first point comes.
 _PAYLOAD_INDEXES: dict[str, Any] = {
     "type": {"type": "keyword", "is_tenant": True},  # contents of one type lie together
@@ -88,8 +87,14 @@ class QdrantCollection:
             return None
         return await self._call("POST", path, body)
 
-    async def write(self, method: str, path: str, body: dict[str, Any], fingerprint: str | None = None) -> None:
-        """Change points, in the same order on all replicas; done on every one that lives when it returns.
+    async def write(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any],
+        fingerprint: str | None = None,
+    ) -> None:
+        """Change points, as writes.py promises.
 
         `fingerprint` is the model of the vectors in `body`, if any. Raises ModelMismatch, StorageUnavailable.
         """
@@ -97,19 +102,10 @@ class QdrantCollection:
             await self.check_model(fingerprint)
             if self._fingerprint is None:
                 await self._create(fingerprint)
-        ordered = asyncio.create_task(self._call(method, path, body, wait="true", ordering="medium"))
-        tasks = {ordered}
         try:
-            if not (await asyncio.wait(tasks, timeout=_ORDERED_S))[0]:
-                tasks.add(asyncio.create_task(self._call(method, path, body, wait="true", ordering="weak")))
-            while True:
-                done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                if any(task.exception() is None for task in done):
-                    return
-                if not tasks:
-                    done.pop().result()
-        finally:
-            drop(*tasks)
+            await write(self._nodes, method, self._path + path, body)
+        except Refused as error:
+            raise _wrong(error) from error
 
     async def _call(self, method: str, path: str, body: Any, **query: str) -> Any:
         try:

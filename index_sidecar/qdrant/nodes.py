@@ -23,7 +23,7 @@ from .rest import NodeFails, NotDone, Refused, Rest
 
 logger = logging.getLogger(__name__)
 
-_PATIENCE_S = 0.75  # with a call, before the node is asked for a sign of life
+PATIENCE_S = 0.75  # with a call, before the node is asked for a sign of life
 _TRIAL_S = 2.0  # a node that failed is one caller's for so long
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
@@ -102,6 +102,10 @@ class Nodes:
             drop(*asked)
         raise unavailable()
 
+    async def one_is_gone(self) -> bool:
+        """Whether some node neither answered a moment ago nor gives a sign of life."""
+        return not all(await asyncio.gather(*(self._is_alive(node) for node in self._nodes)))
+
     async def _until_done(self, method: str, path: str, data: bytes | None, query: dict[str, str]) -> Any:
         pause, tries = _FIRST_PAUSE_S, 0
         while True:
@@ -148,7 +152,7 @@ class Nodes:
     ) -> Any:
         asking = asyncio.create_task(self._ask(node, method, path, data, query))
         try:
-            while not (await asyncio.wait({asking}, timeout=_PATIENCE_S))[0]:
+            while not (await asyncio.wait({asking}, timeout=PATIENCE_S))[0]:
                 if not await self._is_alive(node) and not asking.done():
                     raise NodeFails("does not answer")
             return asking.result()
@@ -158,9 +162,9 @@ class Nodes:
     async def _is_alive(self, node: _Node) -> bool:
         """Whether it answered anybody a short while ago, or does now."""
         asked = time.monotonic()
-        if asked - node.answered > _PATIENCE_S and await self._rest.gives_sign_of_life(node.url):
+        if asked - node.answered > PATIENCE_S and await self._rest.gives_sign_of_life(node.url):
             node.answered = time.monotonic()
-        return node.answered >= asked - _PATIENCE_S
+        return node.answered >= asked - PATIENCE_S
 
     async def _ask(self, node: _Node, method: str, path: str, data: bytes | None, query: dict[str, str]) -> Any:
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import uuid
 from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,7 @@ class QdrantStore:
             # What another sidecar gave to another user meanwhile stays.
             chosen = {"must": [{"has_id": [point_id(each) for each in gone]}, *mine]}
             await self._collection.write("POST", "/points/delete", {"filter": chosen})
-        return Written(gone)
+        return Written(gone, _untold() if gone else None)
 
     async def get(self, content_id: str) -> Content | None:
         """The content stored under an id."""
@@ -161,6 +162,13 @@ def _point(content: Content, preview: bytes | None) -> dict[str, Any]:
         "vector": embedding.vector.tolist(),
         "payload": {name: value for name, value in payload.items() if value is not None},
     }
+
+
+def _untold() -> Future[None]:
+    """For what Qdrant overwrites when it rewrites its segments: nobody is told when that is."""
+    future: Future[None] = Future()
+    future.cancel()
+    return future
 
 
 def _entry(point: dict[str, Any]) -> Entry:
