@@ -14,7 +14,6 @@ from .archive.errors import ContentError, ModelMismatch, StoreError
 from .http.server import serve
 from .qdrant import migrate
 from .qdrant.collection import QdrantCollection
-from .qdrant.index import QdrantIndex
 from .qdrant.nodes import Nodes
 from .qdrant.store import QdrantStore
 from .qdrant.url import QdrantUrl, qdrant_url
@@ -119,7 +118,7 @@ async def _copy_to_cluster(settings: Settings, url: QdrantUrl) -> None:
     target = QdrantStore(collection)
     try:
         await collection.check()
-        await migrate.migrate(source, target, QdrantIndex(collection, settings.qdrant_hnsw_ef))
+        await migrate.migrate(source, target)
     finally:
         await target.close()
         await source.close()

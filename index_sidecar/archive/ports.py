@@ -36,8 +36,8 @@ class Written:
     """A write that is done: when this is returned, no read of the store finds what it took away any more.
 
     `gone` are the ids of what was deleted. The bytes of that, and of what was replaced, are overwritten in the
-    background; `overwritten` is done when they are in no file, cancelled when the program ends before that, and None
-    where there is nothing to overwrite, or where the engine does not tell.
+    background; `overwritten` is done when they are in no file, cancelled when the program ends before that or the
+    engine does not tell, and None where there is nothing to overwrite.
     """
 
     gone: Sequence[str]

@@ -163,6 +163,7 @@ async def health(request: web.Request, query: Query) -> web.Response:
     contents, fingerprint = None, service.served_model()
     with contextlib.suppress(StorageUnavailable, TimeoutError):
         async with asyncio.timeout(_HEALTH_S):
+            await service.check_storage()  # counts may be some seconds old
             contents, fingerprint = await service.counts(), await service.model()
     body = {
         "status": "ok",

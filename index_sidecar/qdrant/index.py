@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +12,8 @@ from ..archive.content import Content, ContentType, Hit, IndexState, Vector, ran
 from .collection import QdrantCollection, matches
 
 _MOST_FETCHED = 10_000
+_COUNT_EVERY_S = 2.0
+_COUNT_AT_LEAST_EVERY_S = 30.0
 
 
 class QdrantIndex:
@@ -17,6 +22,8 @@ class QdrantIndex:
     def __init__(self, collection: QdrantCollection, hnsw_ef: int) -> None:
         self._collection = collection
         self._hnsw_ef = hnsw_ef
+        self._counts: dict[ContentType, tuple[float, int]] = {}  # when, and how many
+        self._counting: dict[ContentType, asyncio.Task[int]] = {}
 
     async def upsert(self, contents: Sequence[Content]) -> None:
         """Nothing is left to do: the store has put each vector with everything else of its content."""
@@ -30,14 +37,36 @@ class QdrantIndex:
         """Nothing is left to do: the store has deleted the vectors with everything else of the contents."""
 
     async def count(self, content_type: ContentType) -> int:
-        """How many contents of one type are in, counted by the cluster. Raises StorageUnavailable."""
-        body = {"filter": {"must": [matches("type", content_type)]}, "exact": True}
+        """About how many contents of one type are in, as the cluster said some seconds ago. Raises StorageUnavailable.
+
+        Only who asks after a long silence waits for the cluster: this is called at each search.
+        """
+        now = time.monotonic()
+        counted_at, count = self._counts.get(content_type, (-math.inf, 0))
+        if now - counted_at > _COUNT_AT_LEAST_EVERY_S:
+            return await self._count(content_type)
+        if now - counted_at > _COUNT_EVERY_S and content_type not in self._counting:
+            counting = asyncio.create_task(self._count(content_type))
+            self._counting[content_type] = counting
+            counting.add_done_callback(lambda done: self._counted(content_type, done))
+        return count
+
+    async def _count(self, content_type: ContentType) -> int:
+        # An exact count collects all ids.
+        body = {"filter": {"must": [matches("type", content_type)]}, "exact": False}
         found = await self._collection.read("/points/count", body)
-        return int(found["count"]) if found else 0
+        count = int(found["count"]) if found else 0
+        self._counts[content_type] = time.monotonic(), count
+        return count
+
+    def _counted(self, content_type: ContentType, done: asyncio.Task[int]) -> None:
+        del self._counting[content_type]
+        if not done.cancelled():
+            done.exception()  # the next one asks again
 
     async def state(self, content_type: ContentType) -> IndexState:
         """As far as it can be told from here: what memory it takes is the cluster's business."""
-        return IndexState("approximate", await self.count(content_type), None)
+        return IndexState("approximate", await self._count(content_type), None)
 
     async def search(self, query: Vector, k: int, content_type: ContentType, without_user: str | None) -> list[Hit]:
         """The k most similar contents of one type that are not `without_user`'s, best first, ties by id.

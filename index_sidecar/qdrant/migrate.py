@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from ..archive.content import CONTENT_TYPES, Content
 from ..archive.ports import Archive
-from .index import QdrantIndex
 from .store import QdrantStore
 
 HELP = "move the archive in DATA_DIR to a Qdrant cluster"
@@ -39,13 +38,13 @@ class MigrationError(Exception):
     """The archive is not, or not as a whole, on the cluster; the message says what to do."""
 
 
-async def migrate(source: Archive, target: QdrantStore, index: QdrantIndex) -> None:
+async def migrate(source: Archive, target: QdrantStore) -> None:
     """All of `source` to the cluster, with a progress bar on standard error. Raises MigrationError, ContentError."""
     total = await source.count()
     with tqdm(total=total, desc="migrate", unit="content", file=sys.stderr) as bar:
         sent = await copy(source, target, bar.update)
     print(f"migrate: {sent} contents sent, {total - sent} were there already", file=sys.stderr)
-    await compare(source, target, index)
+    await compare(source, target)
     print(f"migrate: done, {total} contents; {min(total, _SAMPLE)} compared bit by bit", file=sys.stderr)
 
 
@@ -66,7 +65,7 @@ async def copy(source: Archive, target: QdrantStore, progress: Callable[[int], o
     return sent
 
 
-async def compare(source: Archive, target: QdrantStore, index: QdrantIndex) -> None:
+async def compare(source: Archive, target: QdrantStore) -> None:
     """Raises MigrationError unless both hold as many contents, and a sample of them is the same bit by bit."""
     counts = dict.fromkeys(CONTENT_TYPES, 0)
     sample: list[Content] = []
@@ -81,7 +80,7 @@ async def compare(source: Archive, target: QdrantStore, index: QdrantIndex) -> N
             if place < _SAMPLE:
                 sample[place : place + 1] = [content]
     for content_type, count in counts.items():
-        if (found := await index.count(content_type)) != count:
+        if (found := await target.count(content_type)) != count:
             raise MigrationError(
                 f"DATA_DIR has {count} contents of the type {content_type}, the collection {found}. More: it held"
                 " others, or was written to meanwhile. Fewer: it was deleted from. Nothing was lost in DATA_DIR; name"
