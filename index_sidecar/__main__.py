@@ -12,6 +12,7 @@ from .access import command as access
 from .access.keys import KeysError
 from .archive.errors import ContentError, ModelMismatch, StoreError
 from .http.server import serve
+from .http.tls import Certificate
 from .qdrant import migrate
 from .qdrant.collection import QdrantCollection
 from .qdrant.nodes import Nodes
@@ -73,7 +74,9 @@ def _serve(settings: Settings) -> None:
     from .app import create_app  # with Faiss, which no other command has to wait for
 
     try:
-        asyncio.run(serve(create_app(settings), settings.host, settings.port, settings.idle_timeout_s))
+        cert_file, key_file = settings.tls_cert_file, settings.tls_key_file
+        certificate = Certificate(cert_file, key_file) if cert_file and key_file else None
+        asyncio.run(serve(create_app(settings), settings.host, settings.port, settings.idle_timeout_s, certificate))
     except (StoreError, ModelMismatch, KeysError, OSError) as error:
         print(f"index_sidecar: cannot start: {error}", file=sys.stderr)
         sys.exit(1)

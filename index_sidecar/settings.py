@@ -187,6 +187,8 @@ class Settings:
     admin_key_file: Path | None = _setting(None, _optional_path, "a file with one more API key, of the role admin")
     allowed_hosts: tuple[str, ...] = _setting((), _hosts, "more names this service goes by while ACCESS is open")
     cors_origins: tuple[str, ...] = _setting((), _origins, "origins whose pages may use this service")
+    tls_cert_file: Path | None = _setting(None, _optional_path, "certificate chain (PEM) to serve HTTPS with")
+    tls_key_file: Path | None = _setting(None, _optional_path, "its private key (PEM); both are followed when renewed")
     rate_limit: str = _setting("600/minute", _rate, "requests of one key, or of one address without; with keys only")
     model_rate_limit: str = _setting(
         "600/minute", _rate, "texts of one key for the model, a picture counting as 8; with keys only"
@@ -216,6 +218,8 @@ class Settings:
                     f"MAX_INFLIGHT_BYTES={settings.max_inflight_bytes} must not be less than"
                     f" {name.upper()}={getattr(settings, name)}: no content of that size could ever be taken"
                 )
+        if (settings.tls_cert_file is None) != (settings.tls_key_file is None):
+            mistakes.append("TLS_CERT_FILE and TLS_KEY_FILE go together: one of them is missing")
         host, access = values.get("host", cls.host), values.get("access", cls.access)
         if not access and not _is_loopback(host):
             mistakes.append(

@@ -55,6 +55,8 @@ def test_defaults() -> None:
         admin_key_file=None,
         allowed_hosts=(),
         cors_origins=(),
+        tls_cert_file=None,
+        tls_key_file=None,
         rate_limit="600/minute",
         model_rate_limit="600/minute",
         concurrent_requests=64,
@@ -96,6 +98,8 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "ADMIN_KEY_FILE": "/run/secrets/admin_key",
         "ALLOWED_HOSTS": "sidecar, archive.example.org",
         "CORS_ORIGINS": "https://one.example,http://localhost:3000",
+        "TLS_CERT_FILE": "/tls/tls.crt",
+        "TLS_KEY_FILE": "/tls/tls.key",
         "RATE_LIMIT": "20/second",
         "MODEL_RATE_LIMIT": "",
         "CONCURRENT_REQUESTS": "0",
@@ -135,6 +139,8 @@ def test_every_setting_is_read_from_its_variable() -> None:
         admin_key_file=Path("/run/secrets/admin_key"),
         allowed_hosts=("sidecar", "archive.example.org"),
         cors_origins=("https://one.example", "http://localhost:3000"),
+        tls_cert_file=Path("/tls/tls.crt"),
+        tls_key_file=Path("/tls/tls.key"),
         rate_limit="20/second",
         model_rate_limit="",
         concurrent_requests=0,
@@ -238,6 +244,11 @@ def test_no_network_is_let_in_without_a_word_about_keys(host: str) -> None:
         Settings.from_environment({"HOST": host})
     for access in ("open", "keys"):
         assert Settings.from_environment({"HOST": host, "ACCESS": access}).access == access
+
+
+def test_half_a_certificate_is_a_mistake() -> None:
+    with pytest.raises(SettingsError, match="TLS_CERT_FILE and TLS_KEY_FILE go together"):
+        Settings.from_environment({"TLS_KEY_FILE": "/tls/tls.key"})
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "localhost"])

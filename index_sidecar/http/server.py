@@ -10,6 +10,7 @@ import contextlib
 import logging
 import signal
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
@@ -18,6 +19,7 @@ from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from . import answers
 from .guard import secure
 from .middlewares import begin_request
+from .tls import Certificate
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +51,13 @@ class Runner(web.AppRunner):
         )
 
 
-async def serve(app: web.Application, host: str, port: int, idle_s: float) -> None:
-    """Serve until SIGTERM or SIGINT. Raises what the application's start raises, and OSError for a port in use."""
+async def serve(
+    app: web.Application, host: str, port: int, idle_s: float, certificate: Certificate | None = None
+) -> None:
+    """Serve until SIGTERM or SIGINT, by HTTPS where there is a certificate.
+
+    Raises what the application's start raises, and OSError for a port in use.
+    """
     this = asyncio.current_task()
     assert this is not None
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -59,19 +66,19 @@ async def serve(app: web.Application, host: str, port: int, idle_s: float) -> No
     try:
         with contextlib.suppress(asyncio.CancelledError):
             await runner.setup()
-            await _site(runner, host, port).start()
+            await _site(runner, host, port, certificate.context if certificate else None).start()
             logger.info("listening on %s", ", ".join(f"{address[0]}:{address[1]}" for address in runner.addresses))
-            await asyncio.Event().wait()
+            await (certificate.follow() if certificate else asyncio.Event().wait())
     finally:
         await runner.cleanup()
 
 
-def _site(runner: web.AppRunner, host: str, port: int) -> web.BaseSite:
+def _site(runner: web.AppRunner, host: str, port: int, context: ssl.SSLContext | None) -> web.BaseSite:
     """Where to listen. asyncio makes `::` IPv6 alone; who writes it means every address, those of IPv4 too."""
     if host != "::":
-        return web.TCPSite(runner, host, port)
+        return web.TCPSite(runner, host, port, ssl_context=context)
     both = socket.create_server((host, port), family=socket.AF_INET6, dualstack_ipv6=True)
-    return web.SockSite(runner, both)
+    return web.SockSite(runner, both, ssl_context=context)
 
 
 class _Server(web.Server):

@@ -1,0 +1,95 @@
+"""TLS for the sidecar's own port: certificates that are renewed while it runs, and a word to those who speak HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import ssl
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+_LOOK_S = 5.0
+_TOLD = json.dumps({"error": {"code": "tls_required", "message": "this port speaks HTTPS: ask by https://"}}).encode()
+_PLAIN_HTTP = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    + f"Content-Length: {len(_TOLD)}\r\n\r\n".encode()
+    + _TOLD
+)
+
+
+class Certificate:
+    """A context that serves whatever pair of certificate and key the two files hold now."""
+
+    def __init__(self, cert_file: Path, key_file: Path) -> None:
+        """Raises OSError (ssl.SSLError is one) when the files are no pair."""
+        self._files = (cert_file, key_file)
+        self.context = _context(*self._files)
+        self._seen = self._stamps()
+
+    async def follow(self) -> None:
+        """Load the pair anew whenever it is replaced, for handshakes from then on."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            self.look()
+
+    def look(self) -> None:
+        """Take the pair if it was replaced and fits together; while it does not, the old one stays."""
+        stamps = self._stamps()
+        if stamps == self._seen:
+            return
+        self._seen = stamps
+        try:
+            _context(*self._files)  # first elsewhere: a context that was given half a pair could not go back
+            self.context.load_cert_chain(*self._files)
+        except OSError as error:
+            logger.error("the renewed TLS certificate is not taken, the old one stays: %s", error)
+            return
+        logger.info("the TLS certificate was renewed")
+
+    def _stamps(self) -> tuple[object, ...]:
+        return tuple(_stamp(path) for path in self._files)
+
+
+class _Handshake(ssl.SSLObject):
+    """Answers plain HTTP, which OpenSSL recognises and refuses without a word, before it is hung up on."""
+
+    outgoing: ssl.MemoryBIO
+
+    def do_handshake(self) -> None:
+        """As ssl has it."""
+        try:
+            super().do_handshake()
+        except ssl.SSLError as error:
+            if error.reason != "HTTP_REQUEST":
+                raise
+            self.outgoing.write(_PLAIN_HTTP)
+            raise ssl.SSLWantReadError from error  # sends what is there to send; the peer hangs up
+
+
+class _Context(ssl.SSLContext):
+    sslobject_class = _Handshake
+
+    def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *options: Any, **more: Any) -> ssl.SSLObject:
+        """As ssl has it."""
+        made = super().wrap_bio(incoming, outgoing, *options, **more)
+        assert isinstance(made, _Handshake)
+        made.outgoing = outgoing
+        return made
+
+
+def _context(cert_file: Path, key_file: Path) -> ssl.SSLContext:
+    context = _Context(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(cert_file, key_file)
+    return context
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
