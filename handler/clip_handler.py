@@ -2,7 +2,7 @@
 
 TorchServe takes the single class of this module as the handler, and answers 503 for a whole batch when `handle`
 raises; so a row that cannot be embedded gets its own status and never an exception. The reply formats are written
-down in README.md under "The wire".
+down in docs/operating.md under "The wire between the two".
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An operator's calls to TorchServe's management API, with the management token, as the README shows them."""
+"""An operator's calls to TorchServe's management API, with the management token, as docs/operating.md shows them."""
 
 from __future__ import annotations
 

@@ -1,0 +1,142 @@
+"""What is written down is true: its examples run as they stand there; its commands, paths and settings exist.
+
+The examples are the `console` blocks of each document; what cannot be run by itself stands in another kind of block.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .support.real_servers import RealSidecar, TorchServe
+from .support.samples import PHOTOGRAPHS
+from .support.sidecar import ROOT
+
+DOCUMENTS = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("deploy/**/*.md"), *ROOT.glob("bench/*.md")]
+)
+END = "-- end of example --"
+DIFFERS = {"request_id", "model", "version", "next"}  # from run to run, or from release to release
+SOURCES = ("index_sidecar", "handler", "deploy", "bench", "tests", "docs", ".ci")
+KINDS = ("*.py", "*.yml", "*.yaml", "*.Dockerfile", "*.sh", "run")
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def _examples(document: Path) -> list[tuple[str, str]]:
+    """(command, output) of every `$` line in a console block, in order."""
+    examples = []
+    for block in re.findall(r"```console\n(.*?)```", document.read_text(), re.DOTALL):
+        for example in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            lines = example.split("\n")
+            last = next(number for number, line in enumerate(lines) if not line.endswith("\\"))
+            examples.append(("\n".join(lines[: last + 1]), "\n".join(lines[last + 1 :]).strip()))
+    return examples
+
+
+def _values(text: str) -> Iterator[Any]:
+    """The JSON values of an answer, one after the other over however many lines; a line that is none, as it is."""
+    while text := text.lstrip():
+        try:
+            value, end = json.JSONDecoder().raw_decode(text)
+        except json.JSONDecodeError:
+            value, end = text.splitlines()[0], len(text.splitlines()[0])
+        yield value
+        text = text[end:]
+
+
+def _shape(text: str) -> list[Any]:
+    """What an answer says, without what differs from run to run."""
+
+    def blank(value: Any, name: str = "") -> Any:
+        if isinstance(value, dict):
+            return {key: blank(each, key) for key, each in value.items()}
+        if isinstance(value, list):
+            return [blank(each) for each in value]
+        if isinstance(value, float) or name in DIFFERS:
+            return type(value).__name__
+        return value
+
+    return [blank(value) for value in _values(text)]
+
+
+WITH_EXAMPLES = [path for path in DOCUMENTS if _examples(path)]
+
+
+def test_documents_are_found() -> None:
+    assert {"README.md", "docs/operating.md"} <= set(map(_name, WITH_EXAMPLES))
+    assert {"docs/architecture.md", "docs/decisions.md", "CHANGELOG.md"} <= set(map(_name, DOCUMENTS))
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+@pytest.mark.parametrize("document", WITH_EXAMPLES, ids=_name)
+def test_the_examples_answer_as_they_say(
+    document: Path, torchserve: TorchServe, real_sidecar: RealSidecar, tmp_path: Path
+) -> None:
+    shutil.copy(next(path for path in PHOTOGRAPHS if path.suffix == ".jpg"), tmp_path / "photo.jpg")
+    shutil.copy(ROOT / "README.md", tmp_path)
+    key_file = tmp_path / "run" / "torchserve" / "key_file.json"
+    key_file.parent.mkdir(parents=True)
+    shutil.copy(torchserve.key_file, key_file)
+    ports = {"8090": real_sidecar.port, "8080": torchserve.ports[0], "8081": torchserve.ports[1]}
+    examples = _examples(document)
+    script = "".join(f"{command}\necho '\n{END}'\n" for command, _ in examples).replace("curl ", "curl --silent ")
+    for port, ours in ports.items():
+        script = script.replace(f"127.0.0.1:{port}", f"127.0.0.1:{ours}")
+    done = subprocess.run(["bash", "-eu"], input=script, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    outputs = done.stdout.split(END)[:-1]
+    assert len(outputs) == len(examples)
+    for (command, expected), output in zip(examples, outputs, strict=True):
+        assert _shape(output.strip()) == _shape(expected), command
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=_name)
+def test_the_make_targets_exist(document: Path) -> None:
+    text = document.read_text()
+    blocks = "\n".join(re.findall(r"```(?:sh|console)\n(.*?)```", text, re.DOTALL))
+    targets = set(re.findall(r"\bmake ([a-z]+)", blocks)) | set(re.findall(r"`make ([a-z]+)", text))
+    assert targets <= set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=_name)
+def test_the_paths_exist(document: Path) -> None:
+    text = document.read_text()
+    paths = re.findall(rf"`((?:{'|'.join(map(re.escape, SOURCES))})/[\w./-]+)`", text)
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    modules = {module for module in re.findall(r"`(\w+\.py)`", text) if not (ROOT / module).exists()}
+    known = {path.name for source in SOURCES for path in (ROOT / source).rglob("*.py")}
+    assert modules <= known
+    links = [link.split("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    assert [link for link in links if link and not (document.parent / link).exists()] == []
+
+
+@cache
+def _sources() -> str:
+    files = [path for source in SOURCES for kind in KINDS for path in (ROOT / source).rglob(kind)]
+    files += [ROOT / name for name in ("Makefile", "config.properties", "docker-compose.yml")]
+    return "\n".join(path.read_text() for path in files)
+
+
+@pytest.mark.parametrize("document", [path for path in DOCUMENTS if path.name != "CHANGELOG.md"], ids=_name)
+def test_the_settings_exist(document: Path) -> None:
+    names = set(re.findall(r"`([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)(?:=[^`]*)?`", document.read_text()))
+    known = set(re.findall(r"\w+", _sources())) | set(re.findall(r"\w+", _sources().upper()))
+    outside = {
+        "OMP_NUM_THREADS",
+        "TS_ENABLE_MODEL_API",
+        "SSL_CERT_FILE",
+        "TCP_QUICKACK",
+        "PR_SET_PDEATHSIG",
+    }  # read by what we stand on
+    assert names - known - outside == set()
