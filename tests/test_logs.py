@@ -76,6 +76,9 @@ async def test_json_lines(settings: Settings, fake: FakeTorchServe) -> None:
         ("POST", "/add_content", 503),
     ]
     assert {event["request_id"] for event in requests} == {"id-1"}
+    others = [event for event in events if event["logger"].startswith("index_sidecar.embedding")]
+    assert [event["request_id"] for event in others] == ["id-1"] * len(others)
+    assert len(others) >= 2  # what TorchServe said, and that it refuses our token
     assert all(event["ms"] >= 0 for event in requests)
     assert log.splitlines() == log.rstrip("\n").split("\n")  # nor do other characters end a line
 

@@ -256,6 +256,16 @@ def test_the_loopback_is_open_without_a_word(host: str) -> None:
     assert Settings.from_environment({"HOST": host}).access == ""
 
 
+def test_what_is_held_at_once_has_room_for_the_largest_content() -> None:
+    environment = {"MAX_INFLIGHT_BYTES": "1048576", "MAX_IMAGE_BYTES": "1048577", "PORT": "x"}
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment(environment)
+    lines = str(caught.value).splitlines()
+    assert [line.split("=")[0] for line in lines] == ["PORT", "MAX_INFLIGHT_BYTES"]
+    assert "MAX_IMAGE_BYTES=1048577" in lines[1]
+    assert Settings.from_environment({**environment, "PORT": "1", "MAX_IMAGE_BYTES": "1048576"}).port == 1
+
+
 def test_the_process_refuses_wrong_settings() -> None:
     done = _run(PORT="x", LOG_FORMAT="y")
     assert (done.returncode, done.stdout) == (2, "")

@@ -40,7 +40,7 @@ _STATUSES: dict[type[ContentError], int] = {
     Unavailable: 503,
     StorageFull: 507,
 }
-_CODES = {404: "not_found", 405: "method_not_allowed", 417: "unknown_expectation"}
+_CODES = {404: "not_found", 405: "method_not_allowed"}
 _MEDIA_TYPES = {"text": "text/plain; charset=utf-8", "image": "image/webp"}
 
 

@@ -19,7 +19,7 @@ from .query import Query
 from .unpacking import broken, encoding_of, pieces
 
 # What aiohttp raises for bytes that are not what their headers say.
-_BROKEN = (ValueError, AssertionError, RuntimeError, HttpProcessingError, web.RequestPayloadError)
+_BROKEN = (ValueError, AssertionError, RuntimeError, RuntimeWarning, HttpProcessingError, web.RequestPayloadError)
 
 
 class Bodies:

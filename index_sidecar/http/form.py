@@ -6,6 +6,7 @@ no parameter, which earlier clients name as they like. What else a form holds is
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import aiohttp
@@ -18,6 +19,9 @@ FRAME_BYTES = 1 << 16  # what boundaries, headers and fields may take beside the
 _PIECE_BYTES = 1 << 16
 _FIELD_BYTES = 1 << 12
 _MOST_PARTS = 64
+# aiohttp only warns of a part whose name it cannot read: then it would be lost, and what it says be in our log.
+for _warning in (aiohttp.BadContentDispositionHeader, aiohttp.BadContentDispositionParam):
+    warnings.filterwarnings("error", category=_warning)
 _AS_IT_IS = ("", "7bit", "8bit", "binary")
 
 

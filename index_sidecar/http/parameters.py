@@ -142,7 +142,7 @@ class Parameter(Generic[T]):
 
     def missing(self) -> InvalidInput:
         """The error where it has to be there and is not."""
-        return _wrong(self.name, f"is missing: {self.help}")
+        return _wrong(self.name, f"is missing: it says {self.help}")
 
 
 def _wrong(name: str, what: str) -> InvalidInput:

@@ -83,14 +83,7 @@ CALLS = (
     Call("GET", "/contents/{id}/similar", handlers.get_similar, _SIMILAR),
     Call("DELETE", "/users/contents", handlers.delete_user, (ERASED_USER,), Role.WRITER),
     Call("DELETE", "/users/{user}/contents", handlers.delete_user, (ERASED_USER,), Role.WRITER),
-    Call(
-        "POST",
-        "/mv_retrieval/v0.1/add_content",
-        handlers.add_content,
-        (ID, TYPE, OWNER, NEAR),
-        Role.WRITER,
-        lenient=True,
-    ),
+    Call("POST", "/mv_retrieval/v0.1/add_content", handlers.add_content, _ADD, Role.WRITER, lenient=True),
     Call("POST", "/mv_retrieval/v0.1/retrieve_contents", handlers.retrieve_contents, _RETRIEVE, lenient=True),
     Call("POST", "/mv_retrieval/v0.1/recommend_contents", handlers.recommend_contents, _RECOMMEND, lenient=True),
     Call("GET", "/index", handlers.index),
@@ -105,10 +98,8 @@ def add_routes(app: web.Application) -> None:
         # Without a pattern of its own, aiohttp takes no braces for a segment.
         path = re.sub(r"\{(\w+)\}", r"{\1:[^/]+}", call.path)
         for method in (call.method, "HEAD") if call.method == "GET" else (call.method,):
-            app.router.add_route(method, path, call.handle, expect_handler=_look_first)
+            app.router.add_route(method, path, call.handle, expect_handler=_expect_nothing_yet)
 
 
-async def _look_first(request: web.Request) -> None:
-    """`Expect: 100-continue` is answered where the body is read, after a look at its size; nothing else is known."""
-    if request.headers["Expect"].lower() != "100-continue":
-        raise web.HTTPExpectationFailed
+async def _expect_nothing_yet(request: web.Request) -> None:
+    """`Expect: 100-continue` is answered where the body is read, after a look at its size."""

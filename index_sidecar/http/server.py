@@ -118,17 +118,16 @@ class _Connection(web.RequestHandler):
 
 
 def _before_routes(handler: _Handler) -> _Handler:
-    """`handler`, with answers of ours to what it refuses before any middleware."""
+    """`handler`, with an answer of ours to what it refuses before any middleware."""
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
-        try:
+        if request.headers.get("Expect", "100-continue").lower() == "100-continue":
             return await handler(request)
-        except web.HTTPException as error:
-            begin_request(request)
-            answer = answers.http_error(error, f"{request.method} {request.rel_url.raw_path}")
-            answers.name_request(answer)
-            secure(answer)
-            answer.force_close()  # a body may follow that nobody reads
-            return answer
+        begin_request(request)
+        answer = answers.error(417, "unknown_expectation", "Expect may only be 100-continue")
+        answers.name_request(answer)
+        secure(answer)
+        answer.force_close()  # a body may follow that nobody reads
+        return answer
 
     return handle

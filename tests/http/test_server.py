@@ -54,7 +54,7 @@ async def test_an_error_is_json_whoever_found_it(
     "data",
     [
         request(ADD + "a", b"a cat", version="1.0"),
-        request("http://archive.example" + ADD + "a", b"a cat"),
+        request("http://localhost" + ADD + "a", b"a cat"),
         request(ADD + "a", None, "Transfer-Encoding: chunked") + b"5\r\na cat\r\n0\r\n\r\n",
         request(ADD + "a", b"a cat", "Content-Encoding: identity"),
         request(ADD + "a", b"a cat", "Content-Type: application/x-www-form-urlencoded"),
