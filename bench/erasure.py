@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import tempfile
 import time
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ from index_sidecar.archive.content import Content, Embedding
 from index_sidecar.sqlite.store import SqliteStore
 
 ALONE = 200
+PUTS = 1000
 
 
 def _content(number: int, numbers: np.random.Generator) -> Content:
@@ -27,6 +31,17 @@ async def _deletes_ms(store: SqliteStore, first: int, overwritten: bool = True) 
         if overwritten:
             await written.is_overwritten(60)
     return (time.perf_counter() - started) / ALONE * 1000
+
+
+async def _puts_ms(store: SqliteStore, name: str, numbers: np.random.Generator) -> tuple[float, float]:
+    """Median and longest of puts one by one."""
+    times = []
+    for number in range(PUTS):
+        content = replace(_content(number, numbers), id=f"{name} {number}")
+        started = time.perf_counter()
+        await store.put(content, b"p" * 4000)
+        times.append((time.perf_counter() - started) * 1000)
+    return float(np.median(times)), max(times)
 
 
 async def main() -> None:
@@ -48,6 +63,20 @@ async def main() -> None:
         deletes = await asyncio.gather(*(store.delete(f"id {number}") for number in range(1000, 2000)))
         await asyncio.gather(*(written.is_overwritten(60) for written in deletes))
         print(f"1,000 deletes at once, erased          {time.perf_counter() - started:8.3f} ms each")
+        alone = await _puts_ms(store, "alone", numbers)
+        with closing(sqlite3.connect(store.folder / "contents.sqlite", isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM contents").fetchall()
+            waiting = await store.delete("id 3000")
+            beside = await _puts_ms(store, "beside", numbers)
+            assert store.erasures_due() == 1
+        gone = time.perf_counter()
+        after = await _puts_ms(store, "after", numbers)
+        await waiting.is_overwritten(60)
+        print(f"puts one by one                        {alone[0]:8.2f} ms, at most {alone[1]:.0f}")
+        print(f"  while a reader holds up an erasure   {beside[0]:8.2f} ms, at most {beside[1]:.0f}")
+        print(f"  from the moment that it has gone     {after[0]:8.2f} ms, at most {after[1]:.0f}")
+        print(f"  all overwritten within               {time.perf_counter() - gone:8.2f} s of that")
         await store.close()
 
 

@@ -234,6 +234,45 @@ async def test_erasures_that_come_together_share_a_checkpoint(tmp_path: Path) ->
     await store.close()
 
 
+async def test_a_user_goes_in_steps_that_others_come_between(settings: Settings) -> None:
+    store = SqliteStore(settings.data_dir / "contents.sqlite")
+    await asyncio.gather(*(store.put(_content(i), b"p" * 3000) for i in range(3000)))
+    await store.close()
+    async with running(settings) as sidecar:
+        await sidecar.add("bob's", _text(1), user="bob")
+        erasing = asyncio.create_task(sidecar.call("DELETE", "/users/ann/contents"))
+        added = 0
+        while not erasing.done():
+            assert (await sidecar.add(f"more {added}", _text(5000), user="bob")).status == 201
+            added += 1
+        assert (await erasing).json == {"deleted": 3000}
+        assert added >= 5
+        assert (await sidecar.call("GET", "/contents?user=ann")).json["contents"] == []
+        assert (await sidecar.call("GET", "/health")).json["contents"]["text"] == added + 1
+        assert _left(settings.data_dir, [_text(i) for i in range(2, 3000, 300)]) == []
+
+
+async def test_what_fails_in_the_middle_of_a_user_is_finished_by_the_next_call(settings: Settings) -> None:
+    path = settings.data_dir / "contents.sqlite"
+    store = SqliteStore(path)
+    await asyncio.gather(*(store.put(_content(i)) for i in range(2000)))
+    await store.close()
+    async with running(settings) as sidecar:
+        erasing = asyncio.create_task(sidecar.call("DELETE", "/users/ann/contents"))
+        with closing(sqlite3.connect(path, isolation_level=None, timeout=10)) as writer:
+            while writer.execute("SELECT count(*) FROM contents").fetchone() == (2000,):
+                await asyncio.sleep(0.001)
+            writer.execute("BEGIN IMMEDIATE")  # for longer than anybody waits
+            assert (await erasing).error == (503, "storage_unavailable")
+            left = writer.execute("SELECT id FROM contents").fetchall()
+            writer.execute("COMMIT")
+        assert 0 < len(left) < 2000
+        hits = (await sidecar.retrieve(b"q", k="1000")).json["contents"]
+        assert {hit["id"] for hit in hits} <= {content_id for (content_id,) in left}  # store and index agree
+        assert (await sidecar.call("DELETE", "/users/ann/contents")).json == {"deleted": len(left)}
+        assert (await sidecar.retrieve(b"q", k="1000")).json["contents"] == []
+
+
 def _content(number: int) -> Content:
     embedding = Embedding(vector_of(_text(number), "text"), FINGERPRINT)
     return Content(f"id {number}", "text", "ann", bytes(32), 0.0, embedding)

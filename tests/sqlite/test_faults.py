@@ -195,6 +195,32 @@ async def test_damage_under_a_running_store_is_told_as_503(path: Path, caplog: p
     await store.close()
 
 
+async def test_over_http_a_lost_file_is_no_500_and_everybody_hears_of_it(settings: Settings) -> None:
+    path = settings.data_dir / "contents.sqlite"
+    async with running(settings) as sidecar:
+        await sidecar.add("a", b"one")
+        away = path.rename(path.with_name("away"))
+        assert (await sidecar.call("GET", "/ready")).error == (503, "storage_unavailable")
+        health = await sidecar.call("GET", "/health")
+        assert (health.status, health.json["storage"], health.json["ready"]) == (200, "unavailable", False)
+        away.rename(path)
+        assert (await sidecar.call("GET", "/ready")).status == 200
+        await _written_over(path)
+        assert (await sidecar.call("GET", "/contents")).error == (503, "storage_unavailable")
+        assert (await sidecar.call("GET", "/ready")).error == (503, "storage_unavailable")
+        assert await sidecar.found(b"one") == ["a"]  # from memory, and from the model
+
+
+async def _written_over(path: Path) -> None:
+    """Damage all of the file but its first page, when the log is in it; caches are the reader's own 2 MB."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.execute("INSERT INTO meta VALUES ('to make others read anew', '')")
+        connection.commit()
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        _damage(path, 1)
+
+
 async def test_a_file_that_vanishes_is_noticed(path: Path) -> None:
     await _written(path, 5)
     store = SqliteStore(path)
