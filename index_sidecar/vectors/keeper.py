@@ -93,5 +93,5 @@ class IndexKeeper:
 
     async def _write_snapshot(self, shelf: Shelf) -> None:
         snapshot = await self._in_thread(lambda: self._snapshots.take(shelf))
-        if snapshot is not None:
-            await asyncio.to_thread(self._snapshots.write, shelf.content_type, snapshot)
+        if snapshot is not None and not await asyncio.to_thread(self._snapshots.write, shelf.content_type, snapshot):
+            shelf.vectors.unsaved = len(shelf)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -54,6 +55,7 @@ class Snapshots:
         self._folder = folder
         self._states: dict[ContentType, Literal["writing", "written"]] = {}
         self._not_before_s = 0.0
+        self._one_at_a_time = threading.Lock()
         self.fingerprint: str | None = None  # of the model all vectors are of
 
     def state(self, content_type: ContentType) -> Literal["none", "writing", "written"]:
@@ -83,9 +85,10 @@ class Snapshots:
 
     def due(self, shelf: Shelf, at_the_end: bool = False) -> bool:
         """Whether a restart would have to look up many lists."""
-        if self.fingerprint is None or time.monotonic() < self._not_before_s:
-            return False
-        return shelf.vectors.unsaved > (0 if at_the_end else len(shelf) * _UNSAVED_PART)
+        unsaved = 0 if self.fingerprint is None else shelf.vectors.unsaved
+        if at_the_end:
+            return unsaved > 0
+        return unsaved > len(shelf) * _UNSAVED_PART and time.monotonic() >= self._not_before_s
 
     def take(self, shelf: Shelf) -> Snapshot | None:
         """A copy of what a snapshot says; None for vectors that need none."""
@@ -96,11 +99,15 @@ class Snapshots:
         vectors.unsaved = 0
         return Snapshot(vectors.trained, shelf.prints.copy(), vectors.list_of(np.arange(len(shelf))))
 
-    def write(self, content_type: ContentType, snapshot: Snapshot) -> None:
-        """Replace the file with this one. When the disk refuses, there is none.
+    def write(self, content_type: ContentType, snapshot: Snapshot) -> bool:
+        """Replace the file with this one. False when the disk refuses; then there is none.
 
         It need not be durable: what a power cut leaves of it is whole, or deleted at the next start.
         """
+        with self._one_at_a_time:  # one that was given up may still be on its way
+            return self._write(content_type, snapshot)
+
+    def _write(self, content_type: ContentType, snapshot: Snapshot) -> bool:
         path, order = self._path(content_type), np.argsort(snapshot.prints, kind="stable")
         temporary = path.with_suffix(".tmp")
         head = asdict(snapshot.trained) | {"fingerprint": self.fingerprint, "type": content_type}
@@ -114,8 +121,9 @@ class Snapshots:
             logger.warning("the snapshot %s could not be written (%s): a restart builds the index anew", path, error)
             self._not_before_s = time.monotonic() + _PAUSE_S
             self.delete(content_type)
-            return
+            return False
         self._states[content_type] = "written"
+        return True
 
     def _path(self, content_type: ContentType) -> Path:
         return self._folder / f"index-{content_type}.snapshot"

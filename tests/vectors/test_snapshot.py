@@ -323,3 +323,5 @@ async def test_a_disk_that_takes_no_snapshot_stops_nothing(archive: Archive, cap
     archive.contents |= {content.id: content for content in more}
     await archive.check()
     await asyncio.gather(*(archive.store.put(content) for content in more))
+    # At the end it is tried once more.
+    assert f"approximate, {len(archive.contents)} contents, 0 of them unknown" in await _restart(archive, caplog)
