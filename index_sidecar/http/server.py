@@ -18,7 +18,7 @@ from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from . import answers
 from .guard import secure
-from .middlewares import begin_request
+from .middlewares import access_logger, begin_request
 from .tls import Certificate
 
 logger = logging.getLogger(__name__)
@@ -111,10 +111,7 @@ class _Connection(web.RequestHandler):
             logger.info("refused what is no HTTP request: %s", type(exc).__name__)
         elif not isinstance(exc, ConnectionError):  # the caller has left
             logger.error("unexpected error outside a call", exc_info=exc)
-        answers.name_request(answer)
-        secure(answer)
-        answer.force_close()
-        return answer
+        return _closing(request, answer)
 
 
 def _before_routes(handler: _Handler) -> _Handler:
@@ -124,10 +121,15 @@ def _before_routes(handler: _Handler) -> _Handler:
         if request.headers.get("Expect", "100-continue").lower() == "100-continue":
             return await handler(request)
         begin_request(request)
-        answer = answers.error(417, "unknown_expectation", "Expect may only be 100-continue")
-        answers.name_request(answer)
-        secure(answer)
-        answer.force_close()  # a body may follow that nobody reads
-        return answer
+        return _closing(request, answers.error(417, "unknown_expectation", "Expect may only be 100-continue"))
 
     return handle
+
+
+def _closing(request: web.BaseRequest, answer: web.StreamResponse) -> web.StreamResponse:
+    """What the middlewares do to every answer; and the end of the connection, on which anything may follow."""
+    answers.name_request(answer)
+    secure(answer)
+    access_logger.info("request", extra={"method": request.method, "route": "unmatched", "status": answer.status})
+    answer.force_close()
+    return answer

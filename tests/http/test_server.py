@@ -47,6 +47,8 @@ async def test_an_error_is_json_whoever_found_it(
         assert (await send(sidecar, data)).error == error
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
     assert "caf" not in caplog.text
+    lines = [record.__dict__ for record in caplog.records if record.name == "index_sidecar.access"]
+    assert [(line["route"], line["status"]) for line in lines[-1:]] == [("unmatched", error[0])]
     assert (await sidecar.call("GET", "/contents")).json["contents"] == []
 
 
