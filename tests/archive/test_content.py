@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from index_sidecar.archive.content import Hit, check_id, digest, ranked
+from index_sidecar.archive.content import Hit, Original, check_id, digest, ranked
 from index_sidecar.archive.errors import ContentError, InvalidInput
 
 FILE_NAMES = ["9.41.00\u202fPM.png", "写真\u30001.jpg", "cafe\u0301", "\U0001f469\u200d\U0001f467", "x "]
@@ -47,3 +47,12 @@ def test_an_error_keeps_its_class_code_unless_it_brings_its_own() -> None:
     assert (InvalidInput("m").code, InvalidInput("m", "own").code, ContentError("m").code) == (
         *("invalid_input", "own", "error"),
     )
+
+
+def test_an_original_is_released_with_its_bytes() -> None:
+    released: list[bool] = []
+    original = Original(b"bytes", released=lambda: released.append(True))
+    assert (original.data, original.sha256) == (b"bytes", hashlib.sha256(b"bytes").digest())
+    original.release()
+    assert (original.data, released) == (b"", [True])
+    assert original.sha256 == hashlib.sha256(b"bytes").digest()

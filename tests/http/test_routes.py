@@ -16,7 +16,6 @@ import pytest
 
 from index_sidecar import __version__
 from index_sidecar.archive.content import digest
-from index_sidecar.http.handlers import SERVICE
 from index_sidecar.settings import Settings
 
 from ..support.fake_torchserve import FINGERPRINT, PNG, SECRET, Failure, FakeTorchServe, vector_of
@@ -517,14 +516,3 @@ async def test_the_historical_calls(sidecar: Sidecar) -> None:
     }
     found = await call("retrieve_contents", image, type="image", k="1")
     assert found["image"] == {"contents": ["2"], "scores": [one]}
-
-
-async def test_a_failure_inside_us_says_nothing_of_itself(sidecar: Sidecar, caplog: pytest.LogCaptureFixture) -> None:
-    # A store that is closed under the running service is as unexpected as it gets.
-    server: Any = sidecar.client.server
-    service = server.app[SERVICE]
-    service._store.database.reader.connection.close()
-    reply = await sidecar.call("GET", "/contents/a")
-    assert reply.error == (500, "internal")
-    assert reply.json["error"]["message"] == "an unexpected error, which the log describes"
-    assert "ProgrammingError" in caplog.text
