@@ -22,8 +22,8 @@ check: $(VENV)/.installed lint   ## what a change is tried with: lint, types, al
 
 setup: $(VENV)/.installed   ## the virtual environment with every pinned package
 
-mar: $(VENV)/.installed   ## build model_store/clip.mar; WEIGHTS=official|untrained|auto|PATH
-	$(BIN)/python handler/build_mar.py --weights $(WEIGHTS)
+mar: $(VENV)/.installed   ## build model_store/clip.mar; WEIGHTS=official|untrained|auto|PATH, ACTIVATION=gelu|quick_gelu of a PATH
+	$(BIN)/python handler/build_mar.py --weights $(WEIGHTS) $(if $(ACTIVATION),--activation $(ACTIVATION))
 
 run: $(VENV)/.installed   ## TorchServe and the sidecar in one process group, until Ctrl-C
 	$(BIN)/python -m deploy.run
@@ -50,7 +50,7 @@ lint: $(VENV)/.installed   ## ruff and mypy
 	$(BIN)/mypy
 
 # pip resolves torch first (its CUDA build brings libraries a CPU build does not have); the lock pins everything else,
-# and --no-deps keeps out the torchvision that rf-clip asks for.
+# and --no-deps keeps out the torchvision that rf-clip and open_clip_torch ask for.
 $(VENV)/.installed: $(LOCK)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint $(LOCK) torch
@@ -59,8 +59,8 @@ $(VENV)/.installed: $(LOCK)
 
 lock:            ## resolve deploy/requirements/*.in anew into the lock file
 	$(PYTHON) -m venv --clear $(VENV)-lock
-	grep -hvE '^(#|rf-clip)' deploy/requirements/*.in | $(VENV)-lock/bin/python -m pip install --requirement /dev/stdin
-	$(VENV)-lock/bin/python -m pip install --no-deps $$(grep -h '^rf-clip' deploy/requirements/*.in)
+	grep -hvE '^(#|rf-clip|open_clip_torch)' deploy/requirements/*.in | $(VENV)-lock/bin/python -m pip install --requirement /dev/stdin
+	$(VENV)-lock/bin/python -m pip install --no-deps $$(grep -hE '^(rf-clip|open_clip_torch)' deploy/requirements/*.in)
 	$(VENV)-lock/bin/python -m pip freeze --all | sed '/^pip==/d; s/+cpu$$//' > $(LOCK)
 	rm -r $(VENV)-lock
 

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import psutil
 import weights
-from clip_model import usable_cores
+from clip_runtime import usable_cores
 from PIL import Image
 from tqdm import tqdm
 

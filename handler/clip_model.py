@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+from clip_runtime import Runtime
 
 Vectors = npt.NDArray[np.float32]
 
-_RUNTIMES = ("auto", "openvino", "torch")
-_PRECISIONS = {"openvino": ("fp32", "int8", "fp16", "bf16"), "torch": ("fp32", "fp16", "bf16")}
-_CGROUP = Path("/sys/fs/cgroup")
 # Reading a tower's weights costs as much as computing this many tokens, so a batch is split where the padding of
 # short texts to the length of the longest would cost more than a second pass (`bench/embedding.py` measures it).
 _PASS_TOKENS = 12
-
-
-class ConfigError(Exception):
-    """model-config.yaml asks for what cannot be; the message names the setting and its values."""
 
 
 class Towers(Protocol):
@@ -36,51 +27,15 @@ class Towers(Protocol):
         """(n, length) tokens, padded behind the end token whose place `ends` gives -> (n, 512)."""
 
 
-@dataclass(frozen=True)
-class Runtime:
-    """What computes, how exactly, where, and on how many threads."""
-
-    name: str
-    precision: str
-    device: str
-    threads: int
-
-
-def choose_runtime(name: str, precision: str, device: str, threads: int) -> Runtime:
-    """The settings of model-config.yaml, `auto` and 0 resolved for this machine. Raises ConfigError."""
-    if name not in _RUNTIMES:
-        raise ConfigError(f"runtime is {name!r}, but must be one of {', '.join(_RUNTIMES)}")
-    if name == "auto":
-        name = "openvino" if device == "cpu" else "torch"
-    if precision == "auto":
-        precision = "fp32" if device == "cpu" else "fp16"
-    if precision not in _PRECISIONS[name]:
-        allowed = ", ".join(("auto", *_PRECISIONS[name]))
-        raise ConfigError(f"precision is {precision!r}, but the runtime {name} has {allowed}")
-    if name == "openvino" and device != "cpu":
-        raise ConfigError(f"the runtime openvino is for the CPU, but the worker was given {device}: use torch or auto")
-    return Runtime(name, precision, device, threads or usable_cores())
-
-
-def usable_cores() -> int:
-    """The cores this process may keep busy: its affinity, and its cgroup's quota where there is one."""
-    cores = len(os.sched_getaffinity(0))
-    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):  # cgroups of version 2 and 1
-        try:
-            quota, period = " ".join((_CGROUP / file).read_text() for file in files).split()
-            limit = int(quota) / int(period)
-        except (OSError, ValueError):  # no such file, or "max"
-            continue
-        if limit > 0:
-            cores = min(cores, math.ceil(limit))
-    return cores
-
-
 class ClipModel:
-    """The two towers, loaded once from a safetensors state dict in OpenAI's naming."""
+    """The two towers, loaded once from a safetensors state dict in OpenAI's naming.
 
-    def __init__(self, weights: Path, runtime: Runtime) -> None:
-        self._towers = _open(weights, runtime)
+    `activation` is what the weights were trained with: "quick_gelu", x * sigmoid(1.702 x), or "gelu", by the error
+    function (https://arxiv.org/abs/1606.08415).
+    """
+
+    def __init__(self, weights: Path, runtime: Runtime, activation: str) -> None:
+        self._towers = _open(weights, runtime, activation)
 
     def encode_images(self, images: npt.NDArray[np.float32]) -> Vectors:
         """(n, 3, 224, 224) float32, normalised -> (n, 512) float32, rows of unit length."""
@@ -123,12 +78,12 @@ def passes(order: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
     return cuts[::-1]
 
 
-def _open(weights: Path, runtime: Runtime) -> Towers:
+def _open(weights: Path, runtime: Runtime, activation: str) -> Towers:
     # Neither runtime is imported where the other one serves: each takes a second and 200 MB.
     if runtime.name == "openvino":
         import clip_openvino
 
-        return clip_openvino.OpenVinoTowers(weights, runtime.threads, runtime.precision)
+        return clip_openvino.OpenVinoTowers(weights, runtime.threads, runtime.precision, activation)
     import clip_torch
 
-    return clip_torch.TorchTowers(weights, runtime.device, runtime.threads, runtime.precision)
+    return clip_torch.TorchTowers(weights, runtime.device, runtime.threads, runtime.precision, activation)

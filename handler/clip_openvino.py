@@ -28,13 +28,12 @@ _IMAGES_A_PASS = 8  # more make the activations outgrow the caches: from 16 on a
 _LAYERS = 12
 _HEAD_WIDTH = 64
 _CONTEXT_LENGTH = 77
-_QUICK_GELU = 1.702  # x * sigmoid(1.702 x), which OpenVINO calls swish
 
 
 class OpenVinoTowers:
     """Both towers, compiled for this machine's CPU."""
 
-    def __init__(self, weights: Path, threads: int, precision: str) -> None:
+    def __init__(self, weights: Path, threads: int, precision: str, activation: str) -> None:
         core = ov.Core()
         options = {
             "PERFORMANCE_HINT": "LATENCY",  # one batch at a time, on all threads
@@ -44,7 +43,7 @@ class OpenVinoTowers:
             "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
         }
         mapped = MappedWeights(weights)
-        graph = _Graph(mapped.tensor, quantise=precision == "int8")
+        graph = _Graph(mapped.tensor, quantise=precision == "int8", activation=_ACTIVATIONS[activation])
         self._images = core.compile_model(graph.image_tower(), "CPU", options)
         self.images(np.zeros((_IMAGES_A_PASS, 3, 224, 224), np.float32))
         # The matrices are packed for this CPU by now, at the latest in the first pass: the file's are not needed again.
@@ -72,8 +71,11 @@ class OpenVinoTowers:
 class _Graph:
     """Builds the towers; `tensor` gives a weight by OpenAI's name."""
 
-    def __init__(self, tensor: Callable[[str], npt.NDArray[np.float32]], quantise: bool) -> None:
+    def __init__(
+        self, tensor: Callable[[str], npt.NDArray[np.float32]], quantise: bool, activation: Callable[[_Node], _Node]
+    ) -> None:
         self._tensor = tensor
+        self._activation = activation
         self._quantise = quantise
 
     def image_tower(self) -> ov.Model:
@@ -124,8 +126,7 @@ class _Graph:
         merged = op.reshape(op.transpose(attention, _ints(0, 2, 1, 3)), _ints(0, 0, width), True)
         x = op.add(x, self._linear(merged, f"{name}.attn.out_proj.weight", f"{name}.attn.out_proj.bias"))
         hidden = self._linear(self._norm(x, f"{name}.ln_2"), f"{name}.mlp.c_fc.weight", f"{name}.mlp.c_fc.bias")
-        hidden = op.swish(hidden, _constant(_QUICK_GELU))
-        return op.add(x, self._linear(hidden, f"{name}.mlp.c_proj.weight", f"{name}.mlp.c_proj.bias"))
+        return op.add(x, self._linear(self._activation(hidden), f"{name}.mlp.c_proj.weight", f"{name}.mlp.c_proj.bias"))
 
     def _heads_of(self, x: _Node, context: _Node, name: str) -> Sequence[_Node]:
         """Query, key and value, each (n, heads, length, 64); one product for all three where they are of one input."""
@@ -181,3 +182,9 @@ def _axis(axis: int) -> _Node:
 
 def _first(x: _Node, length: _Node, axis: int) -> _Node:
     return op.slice(x, _ints(0), length, _ints(1), _ints(axis))
+
+
+_ACTIVATIONS: dict[str, Callable[[_Node], _Node]] = {
+    "quick_gelu": lambda x: op.swish(x, _constant(1.702)),  # x * sigmoid(1.702 x)
+    "gelu": lambda x: op.gelu(x, "erf"),
+}

