@@ -15,7 +15,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from index_sidecar.qdrant.collection import QdrantCollection
 from index_sidecar.qdrant.nodes import Nodes
 from index_sidecar.settings import Settings
 
+from .machines import Machine
 from .real_servers import free_ports
 from .sidecar import ROOT
 
@@ -44,14 +45,19 @@ class QdrantNode:
     certificate: tuple[Path, Path] | None = None  # and its key: then it speaks TLS only
     ports: list[int] = field(default_factory=lambda: free_ports(3))
     process: subprocess.Popen[bytes] | None = None
+    machine: Machine | None = None  # that it runs on, if not on this one
+
+    @property
+    def host(self) -> str:
+        return self.machine.address if self.machine is not None else "127.0.0.1"
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.ports[0]}"
+        return f"{self.host}:{self.ports[0]}"
 
     @property
     def p2p(self) -> str:
-        return f"http://127.0.0.1:{self.ports[2]}"
+        return f"http://{self.host}:{self.ports[2]}"
 
     @property
     def log(self) -> Path:
@@ -61,12 +67,13 @@ class QdrantNode:
         """Start it without waiting."""
         self.folder.mkdir(parents=True, exist_ok=True)
         settings = {
-            "SERVICE__HOST": "127.0.0.1",
+            "SERVICE__HOST": "127.0.0.1" if self.machine is None else "0.0.0.0",
             "SERVICE__HTTP_PORT": str(self.ports[0]),
             "SERVICE__GRPC_PORT": str(self.ports[1]),
             "SERVICE__API_KEY": self.key,
             "CLUSTER__ENABLED": str(self.clustered).lower(),
             "CLUSTER__P2P__PORT": str(self.ports[2]),
+            "CLUSTER__CONNECTION_TIMEOUT_MS": "300",  # deploy/QDRANT.md, "A node vanishes"
             "STORAGE__PERFORMANCE__MAX_SEARCH_THREADS": "1",
             "STORAGE__PERFORMANCE__OPTIMIZER_CPU_BUDGET": "1",
             "TELEMETRY_DISABLED": "true",
@@ -74,7 +81,7 @@ class QdrantNode:
         if self.certificate is not None:
             settings |= {"SERVICE__ENABLE_TLS": "true"}
             settings |= dict(zip(("TLS__CERT", "TLS__KEY"), map(str, self.certificate), strict=True))
-        command: list[str | Path] = [BINARY]
+        command: list[str | Path] = [*(self.machine.prefix if self.machine is not None else ()), BINARY]
         if self.clustered:
             command += ["--uri", self.p2p]
         if self.peer is not None:
@@ -170,8 +177,10 @@ def _check_binary() -> None:
         assert hashlib.file_digest(file, "sha256").hexdigest() == _DIGEST.read_text().split()[0]
 
 
-def start_servers(folder: Path, count: int, certificate: tuple[Path, Path] | None = None) -> QdrantServers:
-    """A cluster of `count` nodes that know each other; one alone is no cluster."""
+def start_servers(
+    folder: Path, count: int, certificate: tuple[Path, Path] | None = None, on: Sequence[Machine] = ()
+) -> QdrantServers:
+    """A cluster of `count` nodes that know each other, each `on` a machine if said; one alone is no cluster."""
     _check_binary()
     folder.mkdir(parents=True, exist_ok=True)
     servers = QdrantServers([], folder / "api_key")
@@ -181,6 +190,7 @@ def start_servers(folder: Path, count: int, certificate: tuple[Path, Path] | Non
         for number in range(count):
             peer = servers.nodes[0] if servers.nodes else None
             node = QdrantNode(folder / f"node-{number}", key, count > 1, peer, certificate)
+            node.machine = on[number] if on else None
             servers.nodes.append(node)
             node.start()
             node.wait()
