@@ -17,7 +17,7 @@ from .support.sidecar import Sidecar, running
 pytest_plugins = ["tests.support.real_servers", "tests.support.qdrant_server"]
 
 # Fixtures that start a process which serves, or build what one serves: `make check` does without their tests.
-SERVERS = {"clip_mar", "containers", "managed_torchserve", "qdrant", "qdrant_cluster", "sidecar_process"}
+SERVERS = {"clip_mar", "containers", "qdrant", "qdrant_cluster", "sidecar_process", "small_mar"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

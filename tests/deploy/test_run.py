@@ -20,12 +20,12 @@ from ..support.sidecar import ROOT
 
 
 @pytest.fixture
-def checkout(clip_mar: Path, tmp_path: Path) -> Path:
-    """What a clone holds, with the archive built."""
+def checkout(small_mar: Path, tmp_path: Path) -> Path:
+    """What a clone holds, with an archive."""
     for name in ("handler", "index_sidecar", "deploy"):
         shutil.copytree(ROOT / name, tmp_path / name)
     shutil.copy(ROOT / "config.properties", tmp_path)
-    (tmp_path / "model_store").symlink_to(clip_mar.parent)
+    (tmp_path / "model_store").symlink_to(small_mar.parent)
     return tmp_path
 
 
@@ -116,7 +116,7 @@ def test_when_it_is_killed_its_servers_stop(checkout: Path, environment: dict[st
 
 
 def test_the_sidecar_is_given_up_when_it_is_stopped_and_not_sooner(checkout: Path, environment: dict[str, str]) -> None:
-    with _start(checkout, environment | {"HOST": "::", "SERVE_DEAF_S": "8"}) as process:
+    with _start(checkout, environment | {"HOST": "::", "ACCESS": "open", "SERVE_DEAF_S": "8"}) as process:
         line = _wait_for(process, "The archive is ready")
         assert f"http://[::1]:{environment['PORT']}" in line
         for host in ("[::1]", "127.0.0.1"):
@@ -153,11 +153,12 @@ def _demo(checkout: Path, environment: dict[str, str], *arguments: str) -> subpr
 
 
 def test_the_demo_prints_its_tables_and_touches_nothing_of_anybody_else(
-    checkout: Path, environment: dict[str, str]
+    checkout: Path, clip_mar: Path, environment: dict[str, str]
 ) -> None:
     archive = checkout / "run" / "demo" / "model_store"
     archive.parent.mkdir(parents=True)
-    (checkout / "model_store").rename(archive)
+    archive.symlink_to(clip_mar.parent)
+    (checkout / "model_store").unlink()
     before = time.monotonic()
     # Settings of a server that is at work somewhere: none of them may be followed.
     done = _demo(checkout, environment | {"INDEX_URL": "qdrant://127.0.0.1:1"})

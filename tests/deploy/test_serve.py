@@ -33,11 +33,11 @@ def _output(server: TorchServe) -> str:
 
 
 @pytest.fixture
-def server(clip_mar: Path, tmp_path: Path) -> Iterator[TorchServe]:
+def server(small_mar: Path, tmp_path: Path) -> Iterator[TorchServe]:
     """A TorchServe of the test's own, not started, on a path too long for a socket's."""
     state = tmp_path / ("long" * 30) / "state"
     assert len(str(state)) > 150
-    server = TorchServe(clip_mar.parent, state)
+    server = TorchServe(small_mar.parent, state)
     yield server
     server.stop()
 
@@ -176,8 +176,8 @@ def _until(what: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.3)
 
 
-def test_an_address_nobody_could_ask_is_refused(clip_mar: Path, tmp_path: Path) -> None:
-    server = TorchServe(clip_mar.parent, tmp_path / "state", {"TS_INFERENCE_ADDRESS": "unix:/tmp/x.sock"})
+def test_an_address_nobody_could_ask_is_refused(small_mar: Path, tmp_path: Path) -> None:
+    server = TorchServe(small_mar.parent, tmp_path / "state", {"TS_INFERENCE_ADDRESS": "unix:/tmp/x.sock"})
     server.start()
     assert server.process is not None
     assert server.process.wait(30) == 1
