@@ -2,9 +2,8 @@
 
 A node can be gone in three ways. It refuses (its process died): the next one is asked at once. Its address hangs
 (power, a stopped container): connecting has a limit of its own. It takes the call and never answers: after a moment it
-is asked for a sign of life, which a living node gives at once. A living node is waited for until the
-deadline, since its slowness is somebody else's: of a write Qdrant tells only when each copy has it or is declared dead,
-which takes it up to 9 s, and no other node would be faster.
+is asked for a sign of life, which a living node gives at once. A living node is waited for until the deadline, since
+its slowness is somebody else's (writes.py), and no other node would be faster.
 """
 
 from __future__ import annotations
