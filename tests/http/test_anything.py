@@ -68,6 +68,7 @@ def _is_name(raw: bytes) -> bool:
 @given(
     st.one_of(st.binary(max_size=300), st.text(max_size=300).map(lambda text: text.encode("utf-8", "surrogatepass")))
 )
+@examples(deadline=None)
 def test_a_name_is_taken_as_it_is_or_refused(raw: bytes) -> None:
     query = Query([OWNER])
     if _is_name(raw):
@@ -80,6 +81,7 @@ def test_a_name_is_taken_as_it_is_or_refused(raw: bytes) -> None:
 
 
 @given(st.text(max_size=20), st.sampled_from([K, SEED, MIN_SCORE]))
+@examples(deadline=None)
 def test_a_number_is_within_its_bounds_or_refused(value: str, parameter: Parameter[float]) -> None:
     number = None
     with contextlib.suppress(InvalidInput):
@@ -89,6 +91,7 @@ def test_a_number_is_within_its_bounds_or_refused(value: str, parameter: Paramet
 
 
 @given(st.floats(-1, 1))
+@examples(deadline=None)
 def test_a_number_in_decimals_is_read_as_what_it_is(number: float) -> None:
     assert MIN_SCORE.read(f"{number:.17f}") == pytest.approx(number, abs=1e-16)
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import hashlib
+import json
 import logging
+import time
+import urllib.request
 import zlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -322,3 +326,27 @@ async def test_memory_is_given_back_however_a_request_ends(settings: Settings, f
         await _raw(sidecar, "Content-Length: 60000", b"tex", leave=True)
         await asyncio.sleep(0.05)
         assert (await sidecar.add("a", full, "image")).status == 201
+
+
+async def test_a_large_body_holds_nobody_up(settings: Settings, fake: FakeTorchServe) -> None:
+    fake.max_request_bytes = limit = 1 << 27
+    body = PNG.ljust(limit, b"\x00")
+    started = time.thread_time()
+    hashlib.sha256(body)
+    at_once_s = time.thread_time() - started
+    async with running(replace(settings, max_image_bytes=limit)) as sidecar:
+        assert (await sidecar.add("a", body, "image")).status == 201
+        url, longest_s, last = f"{sidecar.url}/add_content?id=a&type=image", 0.0, time.thread_time()
+
+        def send_again() -> dict[str, object]:  # in a thread: only what the server computes counts
+            with urllib.request.urlopen(urllib.request.Request(url, body, method="POST"), timeout=60) as response:
+                answer: dict[str, object] = json.load(response)
+                return answer
+
+        sending = asyncio.create_task(asyncio.to_thread(send_again))
+        while not sending.done():
+            await asyncio.sleep(0)
+            now = time.thread_time()
+            longest_s, last = max(longest_s, now - last), now
+        assert (await sending)["status"] == "unchanged"
+    assert longest_s < at_once_s / 2
