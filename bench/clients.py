@@ -47,18 +47,27 @@ class Clients:
         async def client(session: aiohttp.ClientSession, waiting: Iterator[tuple[int, bytes]]) -> None:
             for place, body in waiting:
                 started = time.perf_counter()
-                async with session.post(self._url, data=io.BytesIO(body), headers=self._headers) as response:
-                    answer = await response.read()
+                answer = await self._post(session, body)
                 answers[place] = time.perf_counter() - started, answer
 
         async def run() -> None:
             connector = aiohttp.TCPConnector(limit=clients)
-            async with aiohttp.ClientSession(connector=connector, raise_for_status=self._raise_for_status) as session:
+            async with aiohttp.ClientSession(connector=connector) as session:
                 waiting = iter(enumerate(bodies))
                 await asyncio.gather(*(client(session, waiting) for _ in range(clients)))
 
         asyncio.run(run())
         return answers
+
+    async def _post(self, session: aiohttp.ClientSession, body: bytes) -> bytes:
+        while True:
+            async with session.post(self._url, data=io.BytesIO(body), headers=self._headers) as response:
+                answer = await response.read()
+                if response.status == 503 and b"still_decoding" in answer:
+                    continue  # a picture that takes long is to be asked for again
+                if self._raise_for_status:
+                    response.raise_for_status()
+                return answer
 
 
 def cycle(bodies: Sequence[bytes], count: int) -> list[bytes]:

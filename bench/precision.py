@@ -16,11 +16,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import clip_inputs
 import clip_openai
+import clip_pictures
+import clip_text
 import numpy as np
 import numpy.typing as npt
 import weights
+from clip_inputs import Pixels
+from clip_limits import Limits
 from clip_model import ClipModel
 from clip_runtime import choose_runtime
 from PIL import Image
@@ -45,7 +48,7 @@ def _pixels() -> npt.NDArray[np.float32]:
             left, top = (int(numbers.integers(0, room - side + 1)) for room in image.size)
             file = io.BytesIO()
             image.crop((left, top, left + side, top + side)).save(file, "BMP")
-            crops.append(clip_inputs.decode_image(file.getvalue(), 10**8))
+            crops.append(Pixels.of(clip_pictures.decode_image(file.getvalue(), Limits())).array)
     return np.stack(crops)
 
 
@@ -70,9 +73,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, default=weights.CACHE, help="where untrained weights are cached")
     path = weights.untrained(parser.parse_args().cache).path
-    tokenizer = clip_inputs.Tokenizer(clip_openai.package_file("bpe_simple_vocab_16e6.txt.gz"))
+    tokenizer = clip_text.Tokenizer(clip_openai.package_file("bpe_simple_vocab_16e6.txt.gz"))
     sentences = [" ".join(words) for words in itertools.product(_WHO, _DOES, _WHERE)] + SENTENCES
-    texts, pixels = [tokenizer.tokenize(sentence.encode())[0] for sentence in sentences], _pixels()
+    texts, pixels = [tokenizer.tokenize(sentence.encode()).ids for sentence in sentences], _pixels()
     vectors, milliseconds = {}, {}
     for precision in ("fp32", "int8"):
         model = ClipModel(path, choose_runtime("openvino", precision, "cpu", 0), "quick_gelu")

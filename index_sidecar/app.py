@@ -82,7 +82,7 @@ def _access(settings: Settings) -> Access:
 async def _parts(app: web.Application) -> AsyncIterator[None]:
     settings = app[_SETTINGS]
     async with contextlib.AsyncExitStack() as stack:
-        previews = Previews(settings.previews)
+        previews = Previews(settings.previews, settings.max_decode_bytes)
         stack.callback(previews.close)
         embedder = TorchServeEmbedder(
             settings.torchserve_url,

@@ -172,6 +172,9 @@ class Settings:
     qdrant_replication: int = _setting(1, _whole(1, 16), "copies of each shard when the collection is created")
     qdrant_hnsw_ef: int = _setting(256, _whole(10, 10000), "candidates of a search: more find better and slower")
     previews: bool = _setting(True, _true_or_false, "store a small picture or the first 500 characters of each content")
+    max_decode_bytes: int = _setting(
+        1024 * 1024 * 1024, _whole(1 << 20, 1 << 40), "memory for making previews; a picture that needs more has none"
+    )
     query_cache_bytes: int = _setting(64 * 1024 * 1024, _whole(0, 1 << 36), "memory for vectors of queries; 0: none")
     index_dtype: Literal["float32", "float16"] = _setting(
         "float32", _dtype, "of the exact index: float16 is half as big"

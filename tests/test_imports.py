@@ -26,6 +26,7 @@ OWNERS = {
     "sqlite3": {"sqlite"},
     "sklearn": {"archive"},
     "PIL": {"embedding"},
+    "pillow_heif": {"embedding"},
     "aiohttp": {"", "embedding", "http", "qdrant"},
 }
 SIDECAR = ROOT / "index_sidecar"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import io
 import json
 import logging
@@ -21,10 +20,15 @@ logger = logging.getLogger(__name__)
 _REFUSALS: dict[int, type[InvalidInput]] = {400: InvalidInput, 413: TooLarge, 415: Unsupported}
 _UNAVAILABLE = "the embedding model does not answer at the moment; try again later"
 _TRIES = 3
+_DECODING_PAUSE_S = 0.05
 
 
 class _TryAgain(Exception):
     """The request failed in a way that a second one, at once, can mend."""
+
+
+class _StillDecoding(Exception):
+    """The picture takes long: the model answers others meanwhile, and this request again."""
 
 
 class TorchServeEmbedder:
@@ -71,9 +75,14 @@ class TorchServeEmbedder:
         return embedding
 
     async def _request_again(self, data: bytes, content_type: ContentType) -> Embedding:
-        for _ in range(_TRIES):
-            with contextlib.suppress(_TryAgain):
+        tries = 0
+        while tries < _TRIES:
+            try:
                 return await self._request(data, content_type)
+            except _TryAgain:
+                tries += 1
+            except _StillDecoding:  # for as long as a vector may take
+                await asyncio.sleep(_DECODING_PAUSE_S)
         raise EmbedderUnavailable(_UNAVAILABLE)
 
     async def _request(self, data: bytes, content_type: ContentType) -> Embedding:
@@ -137,10 +146,12 @@ def _embedding(body: bytes, fingerprint: str, truncated: bool) -> Embedding:
 
 
 def _refusal(status: int, body: bytes) -> Exception:
-    """Our handler's own 4xx: its code and message are written for the caller."""
+    """What our handler says instead of a vector; the code and message of its 4xx are written for the caller."""
     code, message = _field(body, "code"), _field(body, "message")
     if status in _REFUSALS and code and message:
         return _REFUSALS[status](message, code)
+    if (status, code) == (503, "still_decoding"):
+        return _StillDecoding()
     logger.error("the handler answered %d: %s", status, body[:500].decode("utf-8", "replace"))
     return EmbedderUnavailable(_UNAVAILABLE)
 

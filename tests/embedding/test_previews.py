@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from index_sidecar.embedding.previews import preview_of_image, preview_of_text
 from index_sidecar.settings import Settings
@@ -37,7 +37,14 @@ def test_a_photograph_is_still_recognised(path: Any) -> None:
     preview = _opened(preview_of_image(path.read_bytes()))
     with Image.open(path) as original:
         assert max(preview.size) == min(256, max(original.size))
-        small = original.convert("RGB").resize(preview.size, Image.Resampling.BOX)
+        profile = original.info.get("icc_profile")  # of page.png, that of a printing press
+        managed: Image.Image = original
+        if profile is not None:
+            source, srgb = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
+            converted = ImageCms.profileToProfile(original, source, srgb, outputMode="RGB")
+            assert converted is not None
+            managed = converted
+        small = managed.convert("RGB").resize(preview.size, Image.Resampling.BOX)
     difference = np.abs(np.asarray(small, np.float64) - np.asarray(preview.convert("RGB"), np.float64)).mean()
     assert difference < 10
 

@@ -33,7 +33,7 @@ def test_a_vector_is_2048_bytes_of_unit_length(torchserve: TorchServe) -> None:
     assert (reply.status, reply.headers["content-type"]) == (200, "application/octet-stream")
     assert vector.shape == (512,)
     assert abs(float(vector @ vector) - 1) < 1e-5
-    assert reply.headers["x-clip-model"] == "clip-vit-b-32:untrained:e400a4e3cf905fa5:p2"
+    assert reply.headers["x-clip-model"] == "clip-vit-b-32:untrained:e400a4e3cf905fa5:p3"
     assert "x-clip-truncated" not in reply.headers
 
 

@@ -7,13 +7,16 @@ import random
 from pathlib import Path
 from typing import Literal
 
-import clip_inputs
 import clip_model
 import clip_openai
+import clip_pictures
 import clip_runtime
+import clip_text
 import numpy as np
 import pytest
 import torch
+from clip_inputs import Pixels
+from clip_limits import Limits
 from clip_model import ClipModel, passes
 from clip_runtime import ConfigError, Runtime, choose_device, choose_runtime
 from clip_weights import MappedWeights
@@ -23,7 +26,7 @@ from ..support.open_clip_model import OpenClip
 from ..support.openai_clip import OpenAIClip
 from ..support.samples import PHOTOGRAPHS, SENTENCES
 
-TOKENIZER = clip_inputs.Tokenizer(clip_openai.package_file("bpe_simple_vocab_16e6.txt.gz"))
+TOKENIZER = clip_text.Tokenizer(clip_openai.package_file("bpe_simple_vocab_16e6.txt.gz"))
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +52,13 @@ def test_a_mixed_batch_equals_openai_one_by_one(
 ) -> None:
     model = ClipModel(weights, choose_runtime(runtime, precision, "cpu", 2), "quick_gelu")
     sentences = [*SENTENCES[:6], *SENTENCES[-7:], SENTENCES[0]]
-    texts = model.encode_texts([TOKENIZER.tokenize(sentence.encode())[0] for sentence in sentences])
+    texts = model.encode_texts([TOKENIZER.tokenize(sentence.encode()).ids for sentence in sentences])
     expected = np.stack([openai_clip.encode_text(sentence) for sentence in sentences])
     assert np.sum(texts * expected, axis=1).min() >= lowest
     photographs = PHOTOGRAPHS[:9] if (runtime, precision) == ("openvino", "fp32") else PHOTOGRAPHS[:2]  # 9: two passes
-    pixels = np.stack([clip_inputs.decode_image(path.read_bytes(), 10**8) for path in photographs])
+    pixels = np.stack(
+        [Pixels.of(clip_pictures.decode_image(path.read_bytes(), Limits())).array for path in photographs]
+    )
     images = model.encode_images(pixels)
     expected = np.stack([openai_clip.encode_pixels(each) for each in pixels])
     assert np.sum(images * expected, axis=1).min() >= lowest
@@ -68,9 +73,11 @@ def test_both_activations_equal_open_clip(
 ) -> None:
     oracle = OpenClip(weights, activation)
     model = ClipModel(weights, choose_runtime(runtime, "fp32", "cpu", 2), activation)
-    tokens = [TOKENIZER.tokenize(sentence.encode())[0] for sentence in SENTENCES[::5]]
+    tokens = [TOKENIZER.tokenize(sentence.encode()).ids for sentence in SENTENCES[::5]]
     texts, expected_texts = model.encode_texts(tokens), oracle.encode_tokens(tokens)
-    pixels = np.stack([clip_inputs.decode_image(path.read_bytes(), 10**8) for path in PHOTOGRAPHS[:2]])
+    pixels = np.stack(
+        [Pixels.of(clip_pictures.decode_image(path.read_bytes(), Limits())).array for path in PHOTOGRAPHS[:2]]
+    )
     images, expected_images = model.encode_images(pixels), oracle.encode_pixels(pixels)
     assert np.sum(texts * expected_texts, axis=1).min() >= 0.99999
     assert np.sum(images * expected_images, axis=1).min() >= 0.99999
@@ -86,8 +93,10 @@ def test_a_gpu_equals_openai_on_the_cpu_also_when_its_graphs_are_replayed(
 ) -> None:
     last = torch.cuda.device_count() - 1  # not the current one, where there are several
     model = ClipModel(weights, choose_runtime("auto", "auto", choose_device("auto", last), 2), "quick_gelu")
-    tokens = [TOKENIZER.tokenize(sentence.encode())[0] for sentence in SENTENCES]
-    pixels = np.stack([clip_inputs.decode_image(path.read_bytes(), 10**8) for path in PHOTOGRAPHS[:10]])
+    tokens = [TOKENIZER.tokenize(sentence.encode()).ids for sentence in SENTENCES]
+    pixels = np.stack(
+        [Pixels.of(clip_pictures.decode_image(path.read_bytes(), Limits())).array for path in PHOTOGRAPHS[:10]]
+    )
     texts, images = openai_clip.encode_texts(SENTENCES), np.stack([openai_clip.encode_pixels(each) for each in pixels])
     # Two batch sizes, each recorded once and replayed with other contents: what is left of the last ones would show.
     for start, end in ((0, 5), (5, 10), (0, 2), (2, 4), (3, 8), (7, 9)):
@@ -171,7 +180,7 @@ def test_fast_is_what_the_cpu_computes_natively(
 
 def test_fast_runs_on_this_cpu(weights: Path, openai_clip: OpenAIClip) -> None:
     model = ClipModel(weights, choose_runtime("auto", "fast", "cpu", 2), "quick_gelu")
-    vectors = model.encode_texts([TOKENIZER.tokenize(SENTENCES[8].encode())[0]])
+    vectors = model.encode_texts([TOKENIZER.tokenize(SENTENCES[8].encode()).ids])
     assert vectors[0] @ openai_clip.encode_text(SENTENCES[8]) >= 0.999
 
 

@@ -124,7 +124,7 @@ def unused_url() -> str:
 def test_the_same_inputs_give_the_same_fingerprint(clip_mar: Path, tmp_path: Path) -> None:
     cache = clip_mar.parent.parent / "cache"
     chosen = weights.untrained(cache)
-    assert build_mar.fingerprint(chosen) == "clip-vit-b-32:untrained:e400a4e3cf905fa5:p2"
+    assert build_mar.fingerprint(chosen) == "clip-vit-b-32:untrained:e400a4e3cf905fa5:p3"
     again = weights.custom(tmp_path, chosen.path)
     assert again.sha256 == chosen.sha256
     assert (again.label, again.activation) == ("untrained", "quick_gelu")  # known by the file's SHA-256
@@ -133,7 +133,7 @@ def test_the_same_inputs_give_the_same_fingerprint(clip_mar: Path, tmp_path: Pat
 
 def test_the_activation_is_part_of_the_fingerprint(clip_mar: Path) -> None:
     chosen = replace(weights.untrained(clip_mar.parent.parent / "cache"), label="custom", activation="gelu")
-    assert build_mar.fingerprint(chosen) == "clip-vit-b-32:custom:e400a4e3cf905fa5:gelu:p2"
+    assert build_mar.fingerprint(chosen) == "clip-vit-b-32:custom:e400a4e3cf905fa5:gelu:p3"
 
 
 def test_the_activation_is_told_or_known_and_never_guessed(
@@ -148,7 +148,7 @@ def test_the_activation_is_told_or_known_and_never_guessed(
     assert mirror.ranges == []  # said before anything is fetched
     told = weights.custom(tmp_path, path, "gelu")
     assert (told.label, told.activation) == ("custom", "gelu")
-    assert build_mar.fingerprint(told).endswith(f"{told.sha256[:16]}:gelu:p2")
+    assert build_mar.fingerprint(told).endswith(f"{told.sha256[:16]}:gelu:p3")
     # OpenAI's own file cannot be fetched by a test: this one takes its place in the list of known ones.
     monkeypatch.setitem(weights._KNOWN, hashlib.sha256(checkpoint).hexdigest(), ("official", "quick_gelu"))
     by_path, downloaded = weights.custom(tmp_path, path), weights.official(tmp_path, mirror.url)

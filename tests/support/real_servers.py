@@ -113,7 +113,10 @@ class TorchServe:
     def predict(self, data: bytes, content_type: str | None, accept: str = "*/*", path: str = "") -> Reply:
         headers = {"Authorization": f"Bearer {self.key('inference')}", "Content-Type": "application/octet-stream"}
         headers |= {"Accept": accept} | ({"X-CLIP-Type": content_type} if content_type else {})
-        return http("POST", self.url + (path or f"/predictions/clip?type={content_type}"), data, headers)
+        while True:
+            reply = http("POST", self.url + (path or f"/predictions/clip?type={content_type}"), data, headers)
+            if not (reply.status == 503 and b"still_decoding" in reply.body):  # it takes long: ask again
+                return reply
 
     def manage(self, method: str, path: str) -> Reply:
         return http(method, self.management_url + path, None, {"Authorization": f"Bearer {self.key('management')}"})
