@@ -138,7 +138,7 @@ def main() -> None:
     # Unpacked archives and sockets of a server that was killed would pile up: its folder belongs to us alone.
     temporary = state / "tmp"
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    temporary.mkdir(exist_ok=True)  # it is still there where it is a volume
     # A key file of an earlier server must not be taken for this one's.
     key_file = state / "key_file.json"
     key_file.unlink(missing_ok=True)

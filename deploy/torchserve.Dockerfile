@@ -11,16 +11,16 @@ FROM ${PYTHON_IMAGE}
 ARG TORCH=torch
 ARG PIP_EXTRA=""
 
-WORKDIR /srv
-COPY deploy/requirements/torchserve.in deploy/requirements/lock.txt requirements/
+WORKDIR /srv/requirements
+COPY deploy/requirements/torchserve.in deploy/requirements/lock.txt ./
 # As in the Makefile: torch by itself, and rf-clip without the torchvision it asks for.
-RUN cd requirements \
-    && pip="python -m pip install --no-cache-dir --disable-pip-version-check --root-user-action=ignore ${PIP_EXTRA}" \
+RUN pip="python -m pip install --no-cache-dir --disable-pip-version-check --root-user-action=ignore ${PIP_EXTRA}" \
     && $pip --constraint lock.txt "${TORCH}" \
     && grep -vE '^(#|torch==|rf-clip)' torchserve.in > rest.in \
     && $pip --constraint lock.txt --requirement rest.in \
     && $pip --no-deps "$(grep '^rf-clip' torchserve.in)"
 
+WORKDIR /srv
 # The sidecar's container has the same user: it reads the key file, which only its owner may. A named volume takes its
 # first owner from the folder it covers.
 RUN useradd --uid 10001 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin clip \

@@ -77,6 +77,13 @@ def test_docker_compose_accepts_the_file(files: tuple[str, ...]) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("name", ["torchserve", "sidecar"])
+def test_hadolint_finds_nothing_in_the_dockerfile(name: str) -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    done = subprocess.run([hadolint, ROOT / f"deploy/{name}.Dockerfile"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+
+
 def test_only_the_sidecar_can_be_reached_and_only_from_this_machine() -> None:
     file = compose()
     torchserve, sidecar = file["services"]["torchserve"], file["services"]["sidecar"]
