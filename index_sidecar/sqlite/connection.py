@@ -17,7 +17,7 @@ from pathlib import Path
 from ..archive.errors import StoreError
 from .migrations import Step, migrate
 
-_BUSY_S = 5.0  # somebody else's transaction may hold up our writes so long
+_BUSY_S = 2.0  # somebody else's transaction may hold up our writes so long
 _PRIVATE = 0o600
 RESTORE = "put the newest backup in its place (docs/durability.md), or set another DATA_DIR"
 

@@ -123,7 +123,7 @@ async def test_a_foreign_writer_delays_writes_for_a_while_only(path: Path) -> No
     with closing(sqlite3.connect(path, isolation_level=None)) as writer:
         writer.execute("BEGIN IMMEDIATE")
         with pytest.raises(StorageUnavailable):
-            await asyncio.wait_for(store.put(content_of("a")), 8)
+            await asyncio.wait_for(store.put(content_of("a")), 4)
         putting = asyncio.create_task(store.put(content_of("b")))
         await asyncio.sleep(0.2)
         writer.execute("COMMIT")
