@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import build_mar
 import numpy as np
 import psutil
 import weights
@@ -32,25 +33,15 @@ from tests.support.openai_clip import OpenAIClip
 from tests.support.real_servers import TorchServe
 from tests.support.samples import PHOTOGRAPHS, SENTENCES
 
-from . import photographs
+from . import in_process, photographs, tables
 from .ceilings import Ceilings
 from .clients import Clients, cycle
+from .cpu import cpu_name
+from .in_process import IMAGE_FLOPS
 
 CLIENTS = 32
 SHORT_TEXTS = [f"a photo of a {name} in the harbour" for name in ("cat", "dog", "ship", "crane", "child", "gull")]
 LONG_TEXTS = [f"{name} " + "and the sea, " * 40 for name in ("storm", "fog", "sun")]
-# Multiply-adds of ViT-B/32's image tower as our graph computes it, twice: 49 patches, 11 whole blocks of 50 tokens, and
-# of the last block keys and values for all tokens but the rest for one.
-_BLOCK_FLOPS = 2 * 12 * 768 * 768
-_ATTENTION_FLOPS = 2 * 2 * 768 * 50
-IMAGE_FLOPS = (
-    2 * 49 * 3072 * 768
-    + 11 * 50 * (_BLOCK_FLOPS + _ATTENTION_FLOPS)
-    + 50 * _BLOCK_FLOPS // 6
-    + _BLOCK_FLOPS * 5 // 6
-    + _ATTENTION_FLOPS
-    + 2 * 768 * 512
-)
 TEXT_WEIGHT_BYTES = 4 * (12 * 12 * 512 * 512 + 512 * 512)  # what one pass of the text tower reads at least
 
 
@@ -79,20 +70,29 @@ class Load:
     batch: int
     under_load: int
 
-    def round(self, torchserve: TorchServe, ceilings: Ceilings) -> tuple[Side, Side]:
-        """OpenAI's code, then ours, then OpenAI's again, so that a drift of the machine falls on both."""
-        half, bodies = self.lone // 2, cycle(self.bodies, self.batch)
-        first = [_seconds(self.openai, [body]) for body in cycle(self.bodies, half)]
-        clients = Clients(torchserve, self.content_type)
-        latencies = clients.latencies_s(cycle(self.bodies, 2 * self.lone))
-        second = [_seconds(self.openai, [body]) for body in cycle(self.bodies, half)]
-        clients.per_s(cycle(self.bodies, CLIENTS), CLIENTS)
-        # The ceiling right before and right after what is compared with it: the machine's speed drifts.
+    def round(self, torchserve: TorchServe, ceilings: Ceilings, ours_first: bool) -> tuple[Side, Side]:
+        """Both sides, each after a request that does not count; who is first changes from round to round."""
+        clients, bodies = Clients(torchserve, self.content_type), cycle(self.bodies, self.batch)
+        ours: list[float] = []
+        openai: list[float] = []
+        for turn in (ours_first, not ours_first):
+            if turn:
+                ours = clients.latencies_s(cycle(self.bodies, 2 * self.lone + 1))[1:]
+            else:
+                openai = [_seconds(self.openai, [body]) for body in cycle(self.bodies, self.lone + 1)][1:]
         ceiling = ceilings.bytes_per_s if self.content_type == "text" else ceilings.flops_per_s
-        before = ceiling()
-        ours_per_s = clients.per_s(cycle(self.bodies, self.under_load), CLIENTS)
-        openai_per_s = self.batch / _seconds(self.openai, bodies)
-        return Side(latencies, ours_per_s, (before + ceiling()) / 2), Side(first + second, openai_per_s)
+        ours_per_s = openai_per_s = roof = 0.0
+        for turn in (ours_first, not ours_first):
+            if turn:
+                clients.per_s(cycle(self.bodies, CLIENTS), CLIENTS)
+                # The ceiling right before and right after what is compared with it: the machine's speed drifts.
+                before = ceiling()
+                ours_per_s = clients.per_s(cycle(self.bodies, self.under_load), CLIENTS)
+                roof = (before + ceiling()) / 2
+            else:
+                _seconds(self.openai, bodies[: len(bodies) // 2])
+                openai_per_s = self.batch / _seconds(self.openai, bodies)
+        return Side(ours, ours_per_s, roof), Side(openai, openai_per_s)
 
 
 def _seconds(work: Callable[[Sequence[bytes]], Any], bodies: Sequence[bytes]) -> float:
@@ -123,27 +123,35 @@ def _loads(openai: OpenAIClip, large: Sequence[bytes], small: Sequence[bytes], q
 
 
 def run(model_store: Path, cache: Path, quick: bool) -> dict[str, Any]:
-    """All figures by their key; prints the table on the way."""
-    figures: dict[str, Any] = {"cores": usable_cores(), "rounds": 1 if quick else 5, "clients": CLIENTS}
+    """All figures by their key."""
+    chosen = weights.untrained(cache)
+    figures: dict[str, Any] = {"cpu": cpu_name(), "cores": usable_cores(), "rounds": 1 if quick else 6}
+    figures |= {"clients": CLIENTS, "fingerprint": build_mar.fingerprint(chosen)}
+    ceilings = Ceilings(usable_cores())
     with tempfile.TemporaryDirectory() as state:
         torchserve = TorchServe(model_store, Path(state))
         torchserve.start()
         try:
-            openai = OpenAIClip(weights.untrained(cache).path)
-            ceilings = Ceilings(usable_cores())
+            openai = OpenAIClip(chosen.path)
             large = [photographs.twelve_megapixels(path) for path in tqdm(PHOTOGRAPHS[: 6 if quick else 20], "photos")]
             small = [photographs.jpeg(path, 224) for path in PHOTOGRAPHS]
             torchserve.wait()
+            served = torchserve.predict(b"which weights?", "text").headers["x-clip-model"]
+            if served != figures["fingerprint"]:
+                sys.exit(f"the archive has {served}, not {figures['fingerprint']}: make mar WEIGHTS=untrained")
             _warm(torchserve, 300 if quick else 5000)
             for load in _loads(openai, large, small, quick):
-                rounds = [load.round(torchserve, ceilings) for _ in tqdm(range(figures["rounds"]), load.name)]
+                turns = tqdm(range(figures["rounds"]), load.name)
+                rounds = [load.round(torchserve, ceilings, ours_first=bool(turn % 2)) for turn in turns]
                 figures |= _figures(load, rounds)
             figures |= _agreement(Clients(torchserve, "text"), Clients(torchserve, "image"), openai, large)
             figures["worker_peak_bytes"] = _worker_peak_bytes(torchserve)
             figures["worker_start_s"] = _worker_start_s(torchserve)
         finally:
             torchserve.stop()
-    return figures
+        if not quick:  # the export to ONNX alone takes half a minute
+            figures |= in_process.measure(chosen.path, Path(state), ceilings, figures["rounds"])
+    return figures | {"ceiling_library": ceilings.libraries["fp32"]}
 
 
 def _warm(torchserve: TorchServe, requests: int) -> None:
@@ -204,26 +212,6 @@ def _worker_start_s(torchserve: TorchServe) -> float:
     return time.monotonic() - started
 
 
-def _print(figures: dict[str, Any]) -> None:
-    head = ("", "ours p50", "p99", "OpenAI p50", "ratio", "ours /s", "OpenAI /s", "ratio")
-    print(f"\n{'':<12}" + "".join(f"{name:>12}" for name in head[1:]))
-    for name in ("short_text", "long_text", "image", "photo12mp"):
-        row = [figures[f"{name}_{key}"] for key in ("p50_ms", "p99_ms", "openai_p50_ms", "latency_ratio")]
-        row += [figures[f"{name}_{key}"] for key in ("per_s", "openai_per_s", "throughput_ratio")]
-        print(f"{name:<12}" + "".join(f"{value:>12.2f}" for value in row))
-    print(
-        f"\nlatencies in ms with 1 client, contents a second with {figures['clients']}; {figures['cores']} cores,"
-        f" {figures['image_sgemm_gflops_per_s']:.0f} GFLOP/s sgemm, {figures['short_text_read_gb_per_s']:.1f} GB/s read"
-        f"\nof the sgemm ceiling: images {figures['image_sgemm_fraction']:.0%}, 12 MP photographs"
-        f" {figures['photo12mp_sgemm_fraction']:.0%} (the rest is decoding and HTTP)"
-        f"\nof a short text's time the reading of the weights is at least {figures['short_text_read_fraction']:.0%}"
-        f"\nlowest cosine to OpenAI's vectors {figures['min_cosine_to_openai']:.6f};"
-        f" of 12 MP photographs decoded in full {figures['photo12mp_min_cosine']:.6f}"
-        f"\nfrom the death of a worker to the next one's first vector {figures['worker_start_s']:.1f} s;"
-        f" the worker's peak {figures['worker_peak_bytes'] / 1e6:.0f} MB"
-    )
-
-
 def main() -> None:
     """Parse the arguments, measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -235,7 +223,7 @@ def main() -> None:
     if not (arguments.model_store / "clip.mar").is_file():
         sys.exit(f"{arguments.model_store}/clip.mar is missing: make mar WEIGHTS=untrained")
     figures = run(arguments.model_store, arguments.cache, arguments.quick)
-    _print(figures)
+    print("\n" + "\n".join(tables.embedding(figures)))
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
 
