@@ -124,6 +124,8 @@ def _unknown_tiff(data: bytes) -> bool:
 def _refuse_the_unreadable(image: Image.Image, data: bytes) -> int:
     """Refuse what Pillow would turn into another picture, or be at for minutes; -> bytes of a JPEG's coefficients."""
     coefficients = 0
+    if image.mode == "P" and image.palette is None:
+        raise _broken(image.format)
     if image.format in ("JPEG", "MPO"):
         scans = clip_files.scans_of_jpeg(data)
         if scans > clip_files.MOST_SCANS:

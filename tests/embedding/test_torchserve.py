@@ -185,3 +185,22 @@ async def test_what_exceeds_the_connections_waits_here(embedder: TorchServeEmbed
     fake.delay_s = 0.02
     await asyncio.gather(*(embedder.embed(b"%d" % i, "text") for i in range(40)))
     assert fake.most_at_once == 8
+
+
+async def test_a_picture_that_takes_long_is_asked_for_until_it_is_done(
+    embedder: TorchServeEmbedder, fake: FakeTorchServe
+) -> None:
+    fake.still_decoding = 8
+    embedding = await embedder.embed(PNG + b"large", "image")
+    assert embedding.vector.tobytes() == vector_of(PNG + b"large", "image").tobytes()
+    assert len(fake.requests) == 9
+
+
+async def test_a_picture_that_is_never_done_ends_with_the_timeout(
+    embedder: TorchServeEmbedder, fake: FakeTorchServe
+) -> None:
+    fake.still_decoding = 10**9
+    started = time.monotonic()
+    with pytest.raises(EmbedderUnavailable):
+        await embedder.embed(PNG + b"large", "image")
+    assert time.monotonic() - started < TIMEOUT_S + 1

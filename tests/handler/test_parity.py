@@ -9,6 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..support.openai_clip import OpenAIClip
+from ..support.pictures import file
 from ..support.real_servers import TorchServe
 from ..support.samples import PHOTOGRAPHS, SENTENCES
 
@@ -40,6 +41,28 @@ def test_photographs_equal_openai(torchserve: TorchServe, openai_clip: OpenAICli
     cosines = np.sum(served * oracle, axis=1)
     print("photographs: lowest cosine to OpenAI's code", cosines.min())
     assert cosines.min() >= 0.9999
+    assert _worst_other(served) < 0.9999
+
+
+def test_transparent_palette_and_one_bit_pictures_equal_openai_on_what_a_viewer_shows(
+    torchserve: TorchServe, openai_clip: OpenAIClip
+) -> None:
+    folder = PHOTOGRAPHS[0].parent
+    files: list[bytes] = []
+    shown: list[Image.Image] = []
+    for name in ("horse.png", "logo.png"):
+        with Image.open(folder / name) as image:
+            white = Image.new("RGBA", image.size, "white")
+            files.append((folder / name).read_bytes())
+            shown.append(Image.alpha_composite(white, image.convert("RGBA")).convert("RGB"))
+    for name, mode in (("chelsea.png", "P"), ("coffee.png", "P"), ("text.png", "1"), ("page.png", "1")):
+        with Image.open(folder / name) as image:
+            stored = image.quantize(64) if mode == "P" else image.convert(mode)
+        files.append(file(stored, "PNG"))
+        shown.append(stored.convert("RGB"))
+    served = np.stack([_served(torchserve, data, "image") for data in files])
+    oracle = np.stack([openai_clip.encode_image(image) for image in shown])
+    assert np.sum(served * oracle, axis=1).min() >= 0.9999
     assert _worst_other(served) < 0.9999
 
 

@@ -84,6 +84,7 @@ class FakeTorchServe:
         self.fingerprint = FINGERPRINT
         self.delay_s = 0.0
         self.failure: Failure | None = None
+        self.still_decoding = 0  # how many pictures are answered 503 before one is done
         self.max_request_bytes = 33_619_968
         self.requests: list[Request] = []
         self.most_at_once = 0
@@ -167,6 +168,9 @@ class FakeTorchServe:
                 return self._refuse(413, "too_many_pixels", "the picture has too many pixels")
             if b"broken" in data:
                 return self._refuse(400, "unreadable_image", "the image file is broken or truncated")
+            if self.still_decoding:
+                self.still_decoding -= 1
+                return self._refuse(503, "still_decoding", "the picture takes long to decode; ask again")
             return self._vector(vector_of(data, "image").tobytes())
         try:
             words = data.decode().split()
