@@ -108,6 +108,28 @@ def test_a_batch_goes_on_without_a_picture_that_takes_long_and_finds_it_later(po
     assert len(pool._left) <= 1
 
 
+def test_eight_pictures_of_100_megapixels_at_once_stay_within_the_budget_and_hold_no_batch_up(pool: DecodePool) -> None:
+    one = _large(side=10_000)
+    files = [one + bytes([number]) for number in range(8)]  # eight different ones
+    answers: dict[int, str] = {}
+    longest_s = 0.0
+    while len(answers) < 8:
+        missing = [place for place in range(8) if place not in answers]
+        started = time.monotonic()
+        codes = _codes(pool.read([files[place] for place in missing]))
+        longest_s = max(longest_s, time.monotonic() - started)
+        answers |= {place: code for place, code in zip(missing, codes, strict=True) if code != "still_decoding"}
+    assert set(answers.values()) == {"pixels"}
+    assert longest_s < clip_decode_pool._MOST_PATIENCE_S + 1  # the rest is for a machine that is busy with others
+    peaks = [_peak_bytes(decoder._process.pid) for decoder in pool._all]
+    assert sum(peaks) < Limits().max_decode_bytes + 2 * (100 << 20)  # and what two processes are made of
+
+
+def _peak_bytes(pid: int) -> int:
+    with open(f"/proc/{pid}/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+
+
 def test_a_file_that_computes_too_long_is_refused_and_its_process_replaced() -> None:
     pool = DecodePool(Limits(decode_seconds=0.25), 1)
     try:
