@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator
+from typing import NoReturn
 
 from aiohttp import web
 
@@ -38,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 _SETTINGS = web.AppKey("settings", Settings)
 _PROBE_PAUSE_S = 2.0
+_LOOK_PAUSE_S = 0.25
+_REFILL_PAUSE_S = 1.0
 _WARM_UP_AFTER_S = 5.0
 
 
@@ -93,25 +96,21 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
         stack.push_async_callback(embedder.close)
         app[EMBEDDER] = embedder
         queries = QueryCache(settings.query_cache_bytes)
-        tasks: list[asyncio.Task[None]] = []
+        waits = (settings.queue_s, settings.erase_wait_s)
         if settings.index_url == "faiss":
             store, index = _on_this_machine(settings, stack)
-            service = ContentService(store, embedder, index, previews, queries, settings.erase_wait_s)
-            first_check = await _check_model(service)
-            tasks.append(asyncio.create_task(_load(service, index, store)))
+            service = ContentService(store, embedder, index, previews, queries, *waits)
+            work = [_keep_filled(service, index, store)]
         else:
             collection = await _collection(settings)
             stack.push_async_callback(collection.close)
             on_cluster = QdrantIndex(collection, settings.qdrant_hnsw_ef)
-            service = ContentService(
-                QdrantStore(collection), embedder, on_cluster, previews, queries, settings.erase_wait_s
-            )
-            first_check = await _check_model(service)
+            service = ContentService(QdrantStore(collection), embedder, on_cluster, previews, queries, *waits)
             service.set_ready()
+            work = []
+        stack.push_async_callback(service.finish)
         app[SERVICE] = service
-        tasks.append(asyncio.create_task(_warm_up()))
-        if not first_check:
-            tasks.append(asyncio.create_task(_keep_checking(service)))
+        tasks = [asyncio.create_task(each) for each in (*work, _watch_model(service, embedder), _warm_up())]
         yield
         for task in tasks:
             task.cancel()
@@ -147,28 +146,45 @@ async def _collection(settings: Settings) -> QdrantCollection:
     return collection
 
 
-async def _check_model(service: ContentService) -> bool:
-    """Whether all that is asked answered, and with one model. Raises ModelMismatch: then the sidecar must not start."""
+async def _watch_model(service: ContentService, embedder: TorchServeEmbedder) -> None:
+    """Ask the model whenever nobody has had an answer for a while, so that its absence and return are noticed."""
+    try:
+        known = await _ask_model(service)
+    except ModelMismatch as error:
+        _end(error)
+    if not known:
+        logger.warning("the model cannot be checked yet; contents can be added and retrieved once it can")
+    told: str | None = None
+    while True:
+        await asyncio.sleep(_PROBE_PAUSE_S)
+        if known and embedder.silent_s() < _PROBE_PAUSE_S:
+            continue
+        try:
+            known = await _ask_model(service, tell=not known)
+        except ModelMismatch as error:
+            if str(error) != told:
+                logger.error("all calls that need the model are refused: %s", error)
+                told = str(error)
+
+
+async def _ask_model(service: ContentService, tell: bool = True) -> bool:
+    """Whether the model answers. Raises ModelMismatch when it is not that of the stored vectors."""
     try:
         fingerprint = await service.check_model()
     except ModelMismatch:
         raise
     except Unavailable:
         return False
-    logger.info("TorchServe serves %s", fingerprint)
-    if ":untrained:" in fingerprint:
-        logger.warning("UNTRAINED weights: everything works, but rankings carry no meaning")
+    if tell:
+        logger.info("TorchServe serves %s", fingerprint)
+        if ":untrained:" in fingerprint:
+            logger.warning("UNTRAINED weights: everything works, but rankings carry no meaning")
     return True
 
 
-async def _keep_checking(service: ContentService) -> None:
-    """Not all was there at our start: ask until it is. From then on every call checks the model it gets."""
-    logger.warning("the model cannot be checked yet; contents can be added and retrieved once it can")
-    try:
-        while not await _check_model(service):
-            await asyncio.sleep(_PROBE_PAUSE_S)
-    except ModelMismatch as error:
-        logger.error("all calls that need the model will be refused: %s", error)
+def _end(error: Exception) -> NoReturn:
+    """What was found out while others were served already makes a start impossible."""
+    raise SystemExit(f"index_sidecar: cannot start: {error}") from error  # everything is closed on its way
 
 
 async def _warm_up() -> None:
@@ -177,17 +193,20 @@ async def _warm_up() -> None:
     await asyncio.to_thread(warm_up)
 
 
-async def _load(service: ContentService, index: FaissIndex, store: SqliteStore) -> None:
-    """Fill the empty index with all that its store holds; until then most calls raise NotReady."""
-    started = time.monotonic()
-    try:
-        await index.load(store)
-    except StoreError as error:
-        logger.critical("cannot start: %s", error)
-        raise SystemExit(1) from error  # through aiohttp, which closes everything
-    except Exception:
-        logger.exception("the index cannot be filled from the store")
-        raise
-    service.set_ready()
-    counts = await service.counts()
-    logger.info("index ready: %d contents in %.1f s", sum(counts.values()), time.monotonic() - started)
+async def _keep_filled(service: ContentService, index: FaissIndex, store: SqliteStore) -> None:
+    """Fill the index with all that its store holds, at the start and whenever it has failed; until then calls wait."""
+    while True:
+        started = time.monotonic()
+        try:
+            await index.load(store)
+        except StoreError as error:
+            _end(error)
+        except Exception:
+            logger.exception("the index cannot be filled from the store; trying again")
+            await asyncio.sleep(_REFILL_PAUSE_S)
+            continue
+        service.set_ready()
+        counts = await service.counts()
+        logger.info("index ready: %d contents in %.1f s", sum(counts.values()), time.monotonic() - started)
+        while service.is_ready():
+            await asyncio.sleep(_LOOK_PAUSE_S)

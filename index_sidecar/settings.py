@@ -72,6 +72,12 @@ def _fraction(value: str) -> float:
     return number
 
 
+def _seconds(value: str) -> float:
+    if not re.fullmatch(r"\d{1,4}(\.\d{1,3})?", value, re.ASCII) or float(value) == 0.0:
+        raise ValueError("must be a number of seconds above 0, like 2 or 0.5")
+    return float(value)
+
+
 def _access(value: str) -> str:
     if value not in ("", "open", "keys"):
         raise ValueError("must be open or keys")
@@ -158,6 +164,7 @@ class Settings:
     idle_timeout_s: int = _setting(
         75, _whole(1, 3600), "how long a connection may wait for a request, also amid its head; more than a proxy's"
     )
+    queue_s: float = _setting(2.0, _seconds, "longest wait of a content for its turn at the model; then 503 at once")
     erase_wait_s: int = _setting(
         5, _whole(0, 600), 'longest wait of a call that erases for the overwriting; then "overwritten": false'
     )

@@ -66,6 +66,7 @@ def settings(fake: FakeTorchServe, tmp_path: Path) -> Settings:
         torchserve_url=fake.url,
         torchserve_key_file=fake.key_file,
         torchserve_timeout_s=2,
+        queue_s=30.0,  # tests fill archives with all they have at once
     )
 
 

@@ -63,6 +63,7 @@ def test_defaults() -> None:
         concurrent_requests=64,
         trusted_proxies=(),
         audit_ids=False,
+        queue_s=2.0,
         log_format="text",
     )
 
@@ -107,6 +108,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "CONCURRENT_REQUESTS": "0",
         "TRUSTED_PROXIES": "10.0.0.0/8, ::1",
         "AUDIT_IDS": "true",
+        "QUEUE_S": "0.5",
         "LOG_FORMAT": "json",
     }
     assert sorted(environment) == sorted(setting.name.upper() for setting in fields(Settings))
@@ -149,6 +151,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         concurrent_requests=0,
         trusted_proxies=(ip_network("10.0.0.0/8"), ip_network("::1")),
         audit_ids=True,
+        queue_s=0.5,
         log_format="json",
     )
 
@@ -172,6 +175,8 @@ def test_every_setting_is_read_from_its_variable() -> None:
         ("TORCHSERVE_TIMEOUT_S", "0"),
         ("TORCHSERVE_CONNECTIONS", "0"),
         ("PREVIEWS", "0"),
+        ("QUEUE_S", "0"),
+        ("QUEUE_S", "1e3"),
         ("ACCESS", "none"),
         ("ALLOWED_HOSTS", "https://archive.example.org"),
         ("CORS_ORIGINS", "*"),

@@ -20,12 +20,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from .content import CONTENT_TYPES, Content, ContentType
+from .content import CONTENT_TYPES, Content, ContentType, Hit
 
 SAMPLE = 512
 """Contents of each type that stand for all of it."""
@@ -60,6 +60,14 @@ class Calibration:
         """0..1, rising with the score; None where the archive is too small to say what is usual."""
         background = self.backgrounds.get((query, content))
         return None if background is None else float(_logistic(background.z(np.asarray([score])))[0])
+
+    def rated(self, hits: Sequence[Hit], query: ContentType) -> list[Hit]:
+        """Hits of one type, with their relevance where it is known: all in one pass."""
+        background = self.backgrounds.get((query, hits[0].type)) if hits else None
+        if background is None:
+            return list(hits)
+        rates = _logistic(background.z(np.array([hit.score for hit in hits]))).tolist()
+        return [replace(hit, relevance=rate) for hit, rate in zip(hits, rates, strict=True)]
 
     def comparable(
         self, cosines: Scores, query: ContentType, contents: Sequence[ContentType]

@@ -1,61 +1,30 @@
 """The product: add a content, retrieve the most similar ones, recommend new ones, look at them, erase them.
 
-A write first reaches the store, where it survives everything, then the index, which can be rebuilt from the store at
-any time; only then it is acknowledged. Calls for the same id wait for each other, so that store and index agree. On a
-cluster both are one, and other sidecars write to it, too: so nothing of the archive is remembered here.
+What is written reaches store and index in one step (writes.py); what the model is asked for waits in one of two lanes
+(lanes.py). On a cluster store and index are one, and other sidecars write to it, too: so nothing of the archive is
+remembered here.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 from .content import CONTENT_TYPES, Content, ContentType, Embedding, Hit, IndexState, Original, Page, Vector, ranked
-from .errors import Forbidden, NotFound, NotReady
+from .errors import EmbedderUnavailable, NotFound, NotReady
+from .lanes import Lane, Lanes
 from .ports import Embedder, Previewer, Store, VectorIndex, Written
 from .query_cache import QueryCache
 from .recommender import Recommended, Recommender
 from .relevance import Calibration, Calibrator
+from .results import Added, Erased, Retrieved
 from .search import Search
-from .turns import Turns
+from .writes import Writes, check_owner
 
 _NEAR_DUPLICATES_NAMED = 100
-_ERASED_A_STEP = 200  # a transaction that other writes wait for: some 10 ms
-
-
-@dataclass(frozen=True, slots=True)
-class Added:
-    """What became of an `add_content`; `duplicate_of` names other ids with the same bytes, oldest first.
-
-    `near_duplicates` are contents of other bytes but the same type and nearly the same vector, nearest first. What was
-    replaced is in no answer; whether it is in no file either, `overwritten` tells.
-    """
-
-    status: Literal["added", "unchanged", "replaced"]
-    content: Content
-    duplicate_of: list[str]
-    near_duplicates: list[Hit]
-    overwritten: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Erased:
-    """How many contents are in no answer any more, and whether they are in no file either."""
-
-    count: int
-    overwritten: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Retrieved:
-    """The answers, best first; `truncated` when the query text was cut to the model's 77 tokens."""
-
-    hits: list[Hit]
-    truncated: bool
 
 
 class ContentService:
@@ -68,9 +37,13 @@ class ContentService:
         index: VectorIndex,
         previews: Previewer,
         queries: QueryCache,
+        queue_s: float,
         erase_wait_s: float,
     ) -> None:
-        """`erase_wait_s`: how long a call that erases waits for the overwriting, which goes on all the same."""
+        """`queue_s`: how long a content may wait for the model.
+
+        `erase_wait_s`: how long a call that erases waits for the overwriting, which goes on all the same.
+        """
         self._store = store
         self._embedder = embedder
         self._index = index
@@ -79,13 +52,14 @@ class ContentService:
         self._erase_wait_s = erase_wait_s
         self._calibrator = Calibrator(store.sample)
         self._recommender = Recommender(store, index, self._calibration)
-        self._turns = Turns()
+        self._lanes = Lanes(embedder, queue_s)
+        self._writes = Writes(store, index, self._set_unready)
         self._ready = False
         self._served: str | None = None
 
     async def check_model(self) -> str:
         """The served model's fingerprint. Raises ModelMismatch when the stored vectors are of another one."""
-        embedding = await self._embed(b"ready?", "text")
+        embedding = await self._embed(b"ready?", "text", Lane.SEARCH)
         return embedding.fingerprint
 
     async def add_content(
@@ -105,24 +79,24 @@ class ContentService:
         """
         self.check_ready()
         sha256 = original.sha256
-        async with self._turns.of(content_id):
+        async with self._writes.turns.of(content_id):
             before = await self._store.get(content_id)
-            _check_owner(before, only_user)
+            check_owner(before, only_user)
             same_bytes = await self._store.same_bytes(sha256, content_type)
             status: Literal["added", "unchanged", "replaced"]
             written = Written([])
             if before and (before.sha256, before.type, before.user) == (sha256, content_type, user):
                 status, content = "unchanged", before
+                await self._writes.make_sure(content)
             else:
                 if same_bytes:
                     embedding = same_bytes[0].embedding
                 else:
-                    embedding = await self._embed(original.data, content_type)
+                    embedding = await self._embed(original.data, content_type, Lane.ADD)
                 preview = await self._previews.make(original.data, content_type)
                 original.release()
                 content = Content(content_id, content_type, user, sha256, time.time(), embedding)
-                written = await self._store.put(content, preview)
-                await self._index.upsert([content])
+                written = await self._writes.put(content, preview)
                 status = "replaced" if before else "added"
         duplicate_of = [other.id for other in same_bytes if other.id != content_id]
         near_duplicates = [] if near is None else await self._near_duplicates(content, duplicate_of, near)
@@ -161,13 +135,13 @@ class ContentService:
     async def _search(self, vector: Vector, query_type: ContentType, search: Search) -> list[Hit]:
         searches = (self._index.search(vector, search.k, each, search.without_user) for each in search.types)
         calibration, answers = await asyncio.gather(self._calibration(), asyncio.gather(*searches))
-        hits = []
-        for hit in (hit for answer in answers for hit in answer):
-            relevance = calibration.relevance(hit.score, query_type, hit.type)
-            too_low = search.min_score is not None and hit.score < search.min_score
-            irrelevant = relevance is not None and relevance < (search.min_relevance or 0.0)
-            if not too_low and not irrelevant:
-                hits.append(replace(hit, relevance=relevance))
+        hits: list[Hit] = []
+        for found in answers:
+            hits += calibration.rated(found, query_type)
+        if search.min_score is not None:
+            hits = [hit for hit in hits if hit.score >= (search.min_score or 0.0)]
+        if search.min_relevance is not None:
+            hits = [hit for hit in hits if hit.relevance is None or hit.relevance >= (search.min_relevance or 0.0)]
         return hits if search.target == "each" else ranked(hits, search.k, search.rank)
 
     async def recommend(
@@ -191,13 +165,7 @@ class ContentService:
     async def delete_content(self, content_id: str, only_user: str | None = None) -> Erased:
         """Erase a content, durably. Raises NotFound, or Forbidden where it is another's than `only_user`."""
         self.check_ready()
-        async with self._turns.of(content_id):
-            if only_user is not None:
-                _check_owner(await self._store.get(content_id), only_user)
-            written = await self._store.delete(content_id)
-            if not written.gone:
-                raise NotFound("no content has this id")
-            await self._index.delete([content_id])
+        written = await self._writes.delete(content_id, only_user)
         return Erased(1, await written.is_overwritten(self._erase_wait_s))
 
     async def delete_user(self, user: str) -> Erased:
@@ -206,21 +174,8 @@ class ContentService:
         What is being added for the user meanwhile comes either before, and is erased, or after, and stays.
         """
         self.check_ready()
-        count, after, written = 0, None, Written([])
-        while True:
-            page = await self._store.page(user, None, _ERASED_A_STEP, after)
-            step = sorted(entry.id for entry in page.contents)
-            async with contextlib.AsyncExitStack() as turns:
-                for content_id in step:
-                    await turns.enter_async_context(self._turns.of(content_id))
-                if step:
-                    erased = await self._store.delete_many(step, user)
-                    await self._index.delete(erased.gone)
-                    count += len(erased.gone)
-                    written = erased if erased.gone else written
-            after = page.next
-            if after is None:  # an overwriting covers all that was erased before
-                return Erased(count, await written.is_overwritten(self._erase_wait_s))
+        count, written = await self._writes.delete_user(user)
+        return Erased(count, await written.is_overwritten(self._erase_wait_s))
 
     async def page(self, user: str | None, content_type: ContentType | None, limit: int, after: str | None) -> Page:
         """Some contents, of one user and one type where they are given, from the cursor `after` on."""
@@ -267,12 +222,12 @@ class ContentService:
         sha256 = original.sha256
         query = self._queries.get(await self.model(), content_type, sha256)
         if query is None:
-            query = await self._embed(original.data, content_type)
+            query = await self._embed(original.data, content_type, Lane.SEARCH)
             self._queries.put(content_type, sha256, query)
         return query
 
-    async def _embed(self, data: bytes, content_type: ContentType) -> Embedding:
-        embedding = await self._embedder.embed(data, content_type)
+    async def _embed(self, data: bytes, content_type: ContentType, lane: Lane) -> Embedding:
+        embedding = await self._lanes.embed(data, content_type, lane)
         self._served = embedding.fingerprint
         await self._store.check_model(embedding.fingerprint)
         return embedding
@@ -281,16 +236,27 @@ class ContentService:
         """From now on every call is served: the index holds everything the store holds."""
         self._ready = True
 
+    def _set_unready(self) -> None:
+        self._ready = False
+
     def is_ready(self) -> bool:
-        """Whether the index holds everything the store holds."""
-        return self._ready
+        """Whether the index holds everything the store holds. If not, it has to be filled from the store (again)."""
+        return self._ready and self._index.intact
 
     def check_ready(self) -> None:
         """Raises NotReady until the index holds everything the store holds."""
-        if not self._ready:
-            raise NotReady("the index is being built from the store; try again when /ready answers 200")
+        if not self.is_ready():
+            raise NotReady("the index is being filled from the store; try again when /ready answers 200")
 
+    async def check_served(self) -> None:
+        """Raises Unavailable, of one kind or another, unless every call is served now."""
+        self.check_ready()
+        if not self._embedder.answers():
+            raise EmbedderUnavailable("the embedding model does not answer at the moment")
+        await self._store.check()
+        if self._served is not None:
+            await self._store.check_model(self._served)
 
-def _check_owner(content: Content | None, only_user: str | None) -> None:
-    if content is not None and only_user not in (None, content.user):
-        raise Forbidden("this content belongs to another user than the one this key is bound to")
+    async def finish(self) -> None:
+        """Wait for the writes under way, also of callers who have left."""
+        await self._writes.finish()

@@ -6,6 +6,8 @@ import asyncio
 import io
 import json
 import logging
+import math
+import time
 from pathlib import Path
 
 import aiohttp
@@ -39,6 +41,7 @@ class TorchServeEmbedder:
         self._key_file = key_file
         self._token: str | None = None
         self._answers = False
+        self._answered_at = -math.inf
         self._timeout_s = timeout_s
         self._session = aiohttp.ClientSession(
             # Requests beyond the pool wait here for their turn, within their timeout, instead of filling
@@ -51,6 +54,10 @@ class TorchServeEmbedder:
         """Close the connections."""
         await self._session.close()
 
+    def silent_s(self) -> float:
+        """For how many seconds there was no answer of the model."""
+        return time.monotonic() - self._answered_at
+
     def answers(self) -> bool:
         """Whether the last call got an answer of the model."""
         return self._answers
@@ -61,7 +68,7 @@ class TorchServeEmbedder:
             async with asyncio.timeout(self._timeout_s):
                 embedding = await self._request_again(data, content_type)
         except (InvalidInput, Overloaded):
-            self._answers = True
+            self._answered()
             raise
         except (aiohttp.ClientError, TimeoutError) as error:
             if self._answers:
@@ -71,8 +78,12 @@ class TorchServeEmbedder:
         except EmbedderUnavailable:
             self._answers = False
             raise
-        self._answers = True
+        self._answered()
         return embedding
+
+    def _answered(self) -> None:
+        self._answers = True
+        self._answered_at = time.monotonic()
 
     async def _request_again(self, data: bytes, content_type: ContentType) -> Embedding:
         tries = 0

@@ -25,7 +25,7 @@ from ..archive.errors import (
 from ..archive.grouping import Recommendation
 from ..archive.recommender import Recommended
 from ..archive.request_id import request_id
-from ..archive.service import Added, Erased
+from ..archive.results import Added, Erased
 
 # The nearest class of an error's ancestry decides.
 _STATUSES: dict[type[ContentError], int] = {

@@ -179,10 +179,14 @@ async def health(request: web.Request, query: Query) -> web.Response:
     return web.json_response(body)
 
 
+async def livez(request: web.Request, query: Query) -> web.Response:
+    """The process lives; nothing else is asked."""
+    return web.json_response({"status": "alive"})
+
+
 async def ready(request: web.Request, query: Query) -> web.Response:
-    """200 when every call is served, 503 while the index is being built or the storage does not answer."""
-    request.app[SERVICE].check_ready()
-    await request.app[SERVICE].check_storage()
+    """200 when every call is served, the model's too; 503 while the index is filled, or storage or model are away."""
+    await request.app[SERVICE].check_served()
     return web.json_response({"status": "ready"})
 
 

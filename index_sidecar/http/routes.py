@@ -88,6 +88,7 @@ CALLS = (
     Call("POST", "/mv_retrieval/v0.1/recommend_contents", handlers.recommend_contents, _RECOMMEND, lenient=True),
     Call("GET", "/index", handlers.index),
     Call("GET", "/health", handlers.health, role=None),
+    Call("GET", "/livez", handlers.livez, role=None),
     Call("GET", "/ready", handlers.ready, role=None),
 )
 

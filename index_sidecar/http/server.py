@@ -42,7 +42,7 @@ class Runner(web.AppRunner):
         return _Server(
             _before_routes(made.request_handler),
             request_factory=made.request_factory,
-            handler_cancellation=False,  # a write goes on when its caller leaves
+            handler_cancellation=True,  # who has left costs nothing more; a write that has begun goes on (writes.py)
             keepalive_timeout=self._idle_s,
             lingering_time=_LINGER_S,
             read_bufsize=_READ_BYTES,

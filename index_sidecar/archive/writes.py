@@ -1,0 +1,121 @@
+"""Writes: what changes the store and the index together, whoever leaves or fails in between.
+
+A write first reaches the store, where it survives everything, then the index. From the first step to the last it cannot
+be interrupted: it goes on to its end when its caller has left. When the index fails after the store took the write, it
+is filled from the store again before anything else is served; so the two never disagree for longer than that.
+
+Calls for the same id take turns. An id whose content is what it was put in again all the same: it makes sure of the
+index.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+
+from .content import Content
+from .errors import Forbidden, NotFound
+from .ports import Store, VectorIndex, Written
+from .turns import Turns
+
+_T = TypeVar("_T")
+_ERASED_A_STEP = 200  # a transaction that other writes wait for: some 10 ms
+
+
+class Writes:
+    """Changes store and index in step."""
+
+    def __init__(self, store: Store, index: VectorIndex, on_failure: Callable[[], None]) -> None:
+        """`on_failure` is called after a write that the store has taken and the index has not."""
+        self._store = store
+        self._index = index
+        self._on_failure = on_failure
+        self._under_way: set[asyncio.Task[Any]] = set()
+        self.turns = Turns()
+
+    async def put(self, content: Content, preview: bytes | None) -> Written:
+        """Store a content in place of what its id held. For the caller whose turn the id is."""
+        return await self._whole(self._put(content, preview))
+
+    async def make_sure(self, content: Content) -> None:
+        """Have the index hold a content that the store holds. For the caller whose turn the id is."""
+        await self._whole(self._index_step(self._index.upsert([content])))
+
+    async def delete(self, content_id: str, only_user: str | None) -> Written:
+        """Erase a content. Raises NotFound, or Forbidden where it is another's than `only_user`."""
+        return await self._whole(self._delete(content_id, only_user))
+
+    async def delete_user(self, user: str) -> tuple[int, Written]:
+        """Erase all of a user's, a step at a time: how many, and what is left to do for the last of them."""
+        return await self._whole(self._delete_user(user))
+
+    async def finish(self) -> None:
+        """Wait for what is under way."""
+        while self._under_way:
+            await asyncio.wait(self._under_way)
+
+    async def _put(self, content: Content, preview: bytes | None) -> Written:
+        written = await self._store.put(content, preview)
+        await self._index_step(self._index.upsert([content]))
+        return written
+
+    async def _delete(self, content_id: str, only_user: str | None) -> Written:
+        async with self.turns.of(content_id):
+            if only_user is not None:
+                check_owner(await self._store.get(content_id), only_user)
+            written = await self._store.delete(content_id)
+            if not written.gone:
+                raise NotFound("no content has this id")
+            await self._index_step(self._index.delete([content_id]))
+        return written
+
+    async def _delete_user(self, user: str) -> tuple[int, Written]:
+        count, after, written = 0, None, Written([])
+        while True:
+            page = await self._store.page(user, None, _ERASED_A_STEP, after)
+            erased = await self._delete_step(sorted(entry.id for entry in page.contents), user)
+            count += len(erased.gone)
+            written = erased if erased.gone else written  # an overwriting covers all that was erased before
+            after = page.next
+            if after is None:
+                return count, written
+
+    async def _delete_step(self, ids: Sequence[str], user: str) -> Written:
+        if not ids:
+            return Written([])
+        async with contextlib.AsyncExitStack() as turns:
+            for content_id in ids:
+                await turns.enter_async_context(self.turns.of(content_id))
+            erased = await self._store.delete_many(ids, user)
+            await self._index_step(self._index.delete(erased.gone))
+        return erased
+
+    async def _index_step(self, step: Coroutine[Any, Any, None]) -> None:
+        try:
+            await step
+        except BaseException:
+            self._on_failure()
+            raise
+
+    async def _whole(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """What `work` gives. A caller that is cancelled stays until it is done, and so keeps the turns it holds."""
+        task = asyncio.create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            while not task.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([task])
+            if not task.cancelled():
+                task.exception()  # nobody is there any more to be told
+            raise
+
+
+def check_owner(content: Content | None, only_user: str | None) -> None:
+    """Raises Forbidden for another's content than `only_user`'s, if there is such a bound."""
+    if content is not None and only_user not in (None, content.user):
+        raise Forbidden("this content belongs to another user than the one this key is bound to")

@@ -1,0 +1,120 @@
+"""The queue in front of the model: who goes first, who is refused, and who is forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import numpy as np
+import pytest
+
+from index_sidecar.archive.content import ContentType, Embedding
+from index_sidecar.archive.errors import InvalidInput, Overloaded
+from index_sidecar.archive.lanes import Lane, Lanes
+
+
+class SlowModel:
+    """Computes one content after the other, in the order it was given them, each in its time."""
+
+    def __init__(self, text_s: float = 0.005, image_s: float = 0.02) -> None:
+        self._seconds = {"text": text_s, "image": image_s}
+        self._one_at_a_time = asyncio.Lock()
+        self.given = 0
+        self.most_given = 0
+        self.asked: list[bytes] = []
+
+    def answers(self) -> bool:
+        return True
+
+    async def embed(self, data: bytes, content_type: ContentType) -> Embedding:
+        self.asked.append(data)
+        self.given += 1
+        self.most_given = max(self.most_given, self.given)
+        try:
+            async with self._one_at_a_time:
+                await asyncio.sleep(self._seconds[content_type])
+        finally:
+            self.given -= 1
+        if data == b"broken":
+            raise InvalidInput("broken")
+        return Embedding(np.zeros(512, np.float32), "model")
+
+
+async def test_searches_do_not_queue_behind_an_import() -> None:
+    model = SlowModel()
+    lanes = Lanes(model, queue_s=30)
+    await lanes.embed(b"a search of late", "text", Lane.SEARCH)
+    importing = [asyncio.create_task(lanes.embed(b"%d" % n, "image", Lane.ADD)) for n in range(100)]
+    waits = []
+    for n in range(10):
+        await asyncio.sleep(0.02)
+        began = time.monotonic()
+        await lanes.embed(b"search %d" % n, "text", Lane.SEARCH)
+        waits.append(time.monotonic() - began)
+    assert not all(task.done() for task in importing)
+    assert sorted(waits)[5] < 0.3  # four pictures are ahead, not a hundred: they would take 2 s
+    await asyncio.gather(*importing)
+
+
+async def test_an_import_alone_has_the_model_to_itself() -> None:
+    model = SlowModel(image_s=0.001)
+    lanes = Lanes(model, queue_s=30)
+    await asyncio.gather(*(lanes.embed(b"%d" % n, "image", Lane.ADD) for n in range(100)))
+    assert model.most_given == 32  # a full batch, and one to follow
+
+
+async def test_who_would_wait_too_long_is_refused_at_once_and_told_when_to_come_back() -> None:
+    model = SlowModel(text_s=0.01)
+    lanes = Lanes(model, queue_s=1.0)
+    first = [asyncio.create_task(lanes.embed(b"%d" % n, "text", Lane.SEARCH)) for n in range(256 + 80)]
+    await asyncio.sleep(0.7)  # long enough to know the model's speed: 100 a second
+    began = time.monotonic()
+    with pytest.raises(Overloaded) as refused:
+        await lanes.embed(b"one more", "text", Lane.SEARCH)
+    assert time.monotonic() - began < 0.1
+    assert 2 <= refused.value.retry_after_s <= 6
+    outcomes = await asyncio.gather(*first, return_exceptions=True)
+    assert all(isinstance(each, Embedding | Overloaded) for each in outcomes)
+    assert b"one more" not in model.asked
+
+
+async def test_nobody_waits_longer_than_promised() -> None:
+    model = SlowModel(text_s=10)
+    lanes = Lanes(model, queue_s=0.2)
+    under_way = [asyncio.create_task(lanes.embed(b"%d" % n, "text", Lane.SEARCH)) for n in range(256)]
+    await asyncio.sleep(0)
+    began = time.monotonic()
+    with pytest.raises(Overloaded):
+        await lanes.embed(b"late", "text", Lane.SEARCH)
+    assert 0.2 <= time.monotonic() - began < 0.5
+    assert lanes.depth(Lane.SEARCH) == 0
+    for task in under_way:
+        task.cancel()
+    await asyncio.gather(*under_way, return_exceptions=True)
+
+
+async def test_who_has_left_does_not_reach_the_model() -> None:
+    model = SlowModel(image_s=0.05)
+    lanes = Lanes(model, queue_s=30)
+    await lanes.embed(b"a search", "text", Lane.SEARCH)
+    tasks = [asyncio.create_task(lanes.embed(b"%d" % n, "image", Lane.ADD)) for n in range(10)]
+    await asyncio.sleep(0.01)
+    for task in tasks[4:9]:
+        task.cancel()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [isinstance(each, Embedding) for each in outcomes] == [True] * 4 + [False] * 5 + [True]
+    assert model.asked == [b"a search", b"0", b"1", b"2", b"3", b"9"]
+
+
+async def test_places_are_given_back_whatever_happens() -> None:
+    model = SlowModel(text_s=0.001)
+    lanes = Lanes(model, queue_s=30)
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        tasks = [asyncio.create_task(lanes.embed(b"broken", "text", lane)) for lane in Lane for _ in range(50)]
+        await asyncio.sleep(0.002)
+        for number in rng.choice(len(tasks), 30, replace=False):
+            tasks[number].cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    assert (await lanes.embed(b"sound", "text", Lane.ADD)).fingerprint == "model"
+    assert [lanes.depth(lane) for lane in Lane] == [0, 0]
