@@ -14,6 +14,7 @@ from aiohttp import web
 from .access.keys import Keys
 from .archive.errors import ModelMismatch, StoreError, Unavailable
 from .archive.grouping import warm_up
+from .archive.model import Model
 from .archive.query_cache import QueryCache
 from .archive.service import ContentService
 from .embedding.previews import Previews
@@ -96,16 +97,18 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
         stack.push_async_callback(embedder.close)
         app[EMBEDDER] = embedder
         queries = QueryCache(settings.query_cache_bytes)
-        waits = (settings.queue_s, settings.erase_wait_s)
         if settings.index_url == "faiss":
             store, index = _on_this_machine(settings, stack)
-            service = ContentService(store, embedder, index, previews, queries, *waits)
+            model = Model(embedder, store, queries, settings.queue_s)
+            service = ContentService(store, model, index, previews, settings.erase_wait_s)
             work = [_keep_filled(service, index, store)]
         else:
             collection = await _collection(settings)
             stack.push_async_callback(collection.close)
             on_cluster = QdrantIndex(collection, settings.qdrant_hnsw_ef)
-            service = ContentService(QdrantStore(collection), embedder, on_cluster, previews, queries, *waits)
+            on_nodes = QdrantStore(collection)
+            model = Model(embedder, on_nodes, queries, settings.queue_s)
+            service = ContentService(on_nodes, model, on_cluster, previews, settings.erase_wait_s)
             service.set_ready()
             work = []
         stack.push_async_callback(service.finish)
@@ -170,7 +173,7 @@ async def _watch_model(service: ContentService, embedder: TorchServeEmbedder) ->
 async def _ask_model(service: ContentService, tell: bool = True) -> bool:
     """Whether the model answers. Raises ModelMismatch when it is not that of the stored vectors."""
     try:
-        fingerprint = await service.check_model()
+        fingerprint = await service.model.check()
     except ModelMismatch:
         raise
     except Unavailable:

@@ -1,7 +1,7 @@
 """The product: add a content, retrieve the most similar ones, recommend new ones, look at them, erase them.
 
 What is written reaches store and index in one step (writes.py); what the model is asked for waits in one of two lanes
-(lanes.py). On a cluster store and index are one, and other sidecars write to it, too: so nothing of the archive is
+(model.py). On a cluster store and index are one, and other sidecars write to it, too: so nothing of the archive is
 remembered here.
 """
 
@@ -13,11 +13,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from .content import CONTENT_TYPES, Content, ContentType, Embedding, Hit, IndexState, Original, Page, Vector, ranked
+from .content import CONTENT_TYPES, Content, ContentType, Hit, IndexState, Original, Page, Vector, ranked
 from .errors import EmbedderUnavailable, NotFound, NotReady
-from .lanes import Lane, Lanes
-from .ports import Embedder, Previewer, Store, VectorIndex, Written
-from .query_cache import QueryCache
+from .model import Model
+from .ports import Previewer, Store, VectorIndex, Written
 from .recommender import Recommended, Recommender
 from .relevance import Calibration, Calibrator
 from .results import Added, Erased, Retrieved
@@ -31,36 +30,18 @@ class ContentService:
     """Everything the routes can ask for. Raises only ContentError for what callers do or TorchServe does not do."""
 
     def __init__(
-        self,
-        store: Store,
-        embedder: Embedder,
-        index: VectorIndex,
-        previews: Previewer,
-        queries: QueryCache,
-        queue_s: float,
-        erase_wait_s: float,
+        self, store: Store, model: Model, index: VectorIndex, previews: Previewer, erase_wait_s: float
     ) -> None:
-        """`queue_s`: how long a content may wait for the model.
-
-        `erase_wait_s`: how long a call that erases waits for the overwriting, which goes on all the same.
-        """
+        """`erase_wait_s`: how long a call that erases waits for the overwriting, which goes on all the same."""
         self._store = store
-        self._embedder = embedder
         self._index = index
         self._previews = previews
-        self._queries = queries
         self._erase_wait_s = erase_wait_s
+        self.model = model
         self._calibrator = Calibrator(store.sample)
         self._recommender = Recommender(store, index, self._calibration)
-        self._lanes = Lanes(embedder, queue_s)
         self._writes = Writes(store, index, self._set_unready)
         self._ready = False
-        self._served: str | None = None
-
-    async def check_model(self) -> str:
-        """The served model's fingerprint. Raises ModelMismatch when the stored vectors are of another one."""
-        embedding = await self._embed(b"ready?", "text", Lane.SEARCH)
-        return embedding.fingerprint
 
     async def add_content(
         self,
@@ -92,7 +73,7 @@ class ContentService:
                 if same_bytes:
                     embedding = same_bytes[0].embedding
                 else:
-                    embedding = await self._embed(original.data, content_type, Lane.ADD)
+                    embedding = await self.model.embed_content(original, content_type)
                 preview = await self._previews.make(original.data, content_type)
                 original.release()
                 content = Content(content_id, content_type, user, sha256, time.time(), embedding)
@@ -117,7 +98,7 @@ class ContentService:
         best images.
         """
         self.check_ready()
-        query = await self._embed_query(original, content_type)
+        query = await self.model.embed_query(original, content_type)
         original.release()
         return Retrieved(await self._search(query.vector, content_type, search), query.truncated)
 
@@ -201,14 +182,6 @@ class ContentService:
         """How the contents of each type are searched at the moment."""
         return {content_type: await self._index.state(content_type) for content_type in CONTENT_TYPES}
 
-    async def model(self) -> str | None:
-        """The fingerprint of the model of the stored vectors or, as long as nothing is stored, of the served one."""
-        return await self._store.fingerprint() or self._served
-
-    def served_model(self) -> str | None:
-        """The fingerprint TorchServe had when it was last asked; None before."""
-        return self._served
-
     def erasures_due(self) -> int:
         """How many contents are in no answer any more, but still in a file."""
         return self._store.erasures_due()
@@ -216,21 +189,6 @@ class ContentService:
     async def check_storage(self) -> None:
         """Raises StorageUnavailable unless stored contents can be read now."""
         await self._store.check()
-
-    async def _embed_query(self, original: Original, content_type: ContentType) -> Embedding:
-        """As `_embed`, but the same query twice asks the model once."""
-        sha256 = original.sha256
-        query = self._queries.get(await self.model(), content_type, sha256)
-        if query is None:
-            query = await self._embed(original.data, content_type, Lane.SEARCH)
-            self._queries.put(content_type, sha256, query)
-        return query
-
-    async def _embed(self, data: bytes, content_type: ContentType, lane: Lane) -> Embedding:
-        embedding = await self._lanes.embed(data, content_type, lane)
-        self._served = embedding.fingerprint
-        await self._store.check_model(embedding.fingerprint)
-        return embedding
 
     def set_ready(self) -> None:
         """From now on every call is served: the index holds everything the store holds."""
@@ -251,11 +209,11 @@ class ContentService:
     async def check_served(self) -> None:
         """Raises Unavailable, of one kind or another, unless every call is served now."""
         self.check_ready()
-        if not self._embedder.answers():
+        if not self.model.answers():
             raise EmbedderUnavailable("the embedding model does not answer at the moment")
         await self._store.check()
-        if self._served is not None:
-            await self._store.check_model(self._served)
+        if (served := self.model.served()) is not None:
+            await self._store.check_model(served)
 
     async def finish(self) -> None:
         """Wait for the writes under way, also of callers who have left."""

@@ -160,11 +160,11 @@ async def health(request: web.Request, query: Query) -> web.Response:
     if CALLER not in request:
         return web.json_response({"status": "ok"})
     service = request.app[SERVICE]
-    contents, fingerprint = None, service.served_model()
+    contents, fingerprint = None, service.model.served()
     with contextlib.suppress(StorageUnavailable, TimeoutError):
         async with asyncio.timeout(_HEALTH_S):
             await service.check_storage()  # counts may be some seconds old
-            contents, fingerprint = await service.counts(), await service.model()
+            contents, fingerprint = await service.counts(), await service.model.fingerprint()
     body = {
         "status": "ok",
         "version": __version__,
