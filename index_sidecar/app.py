@@ -12,6 +12,7 @@ from typing import NoReturn
 from aiohttp import web
 
 from .access.keys import Keys
+from .archive.content import ContentType
 from .archive.errors import ModelMismatch, StoreError, Unavailable
 from .archive.grouping import warm_up
 from .archive.model import Model
@@ -24,9 +25,11 @@ from .http.body import Bodies
 from .http.guard import GUARD, Guard, keep_foreign_pages_out, secure_answers
 from .http.handlers import BODIES, EMBEDDER, SERVICE
 from .http.middlewares import answer_errors, log_access, name_request
+from .http.openapi import document
+from .http.pages import CONTRACT
 from .http.peers import Peers
 from .http.rates import Rates, rate
-from .http.routes import add_routes
+from .http.routes import CALLS, add_routes
 from .qdrant.collection import QdrantCollection
 from .qdrant.index import QdrantIndex
 from .qdrant.nodes import Nodes
@@ -56,12 +59,9 @@ def create_app(settings: Settings) -> web.Application:
     app[GUARD] = _guard(settings)
     app[ACCESS] = _access(settings)
     app[_SETTINGS] = settings
-    app[BODIES] = Bodies(
-        settings.max_inflight_bytes,
-        {"text": settings.max_text_bytes, "image": settings.max_image_bytes},
-        settings.body_timeout_s,
-        settings.body_idle_s,
-    )
+    limits: dict[ContentType, int] = {"text": settings.max_text_bytes, "image": settings.max_image_bytes}
+    app[BODIES] = Bodies(settings.max_inflight_bytes, limits, settings.body_timeout_s, settings.body_idle_s)
+    app[CONTRACT] = document(CALLS, limits, needs_key=settings.access == "keys")
     add_routes(app)
     app.cleanup_ctx.append(_parts)
     return app

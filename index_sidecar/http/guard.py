@@ -22,7 +22,7 @@ from aiohttp.typedefs import Handler
 
 from ..archive.errors import Forbidden, Misdirected
 
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _LOOPBACK = frozenset({"localhost", "localhost.localdomain"})
 _SECURITY_HEADERS = {
     "Server": "clip-archive",  # not which libraries of which versions
@@ -133,7 +133,7 @@ def _is_ours(host: str, names: Collection[str]) -> bool:
 
 def _is_foreign(request: web.Request, origins: Collection[str]) -> bool:
     """Whether a browser sends an unsafe request for a page of another origin that is not one of `origins`."""
-    if request.method in _SAFE:
+    if request.method in SAFE:
         return False
     origin = request.headers.get("Origin")
     if origin is not None and origin in origins:

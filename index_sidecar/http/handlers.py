@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from dataclasses import asdict
 
 from aiohttp import web
 
@@ -41,6 +40,7 @@ from .parameters import (
     K,
 )
 from .query import Query
+from .shapes import Counts, HealthAnswer, StatusAnswer
 
 SERVICE = web.AppKey("service", ContentService)
 EMBEDDER = web.AppKey("embedder", Embedder)
@@ -76,7 +76,7 @@ async def _retrieve(request: web.Request, query: Query, target: Target | None) -
         search = _search(query, query[TARGET] if target is None else target)
         await request.app[ACCESS].count_model(request, query[TYPE])
         found = await request.app[SERVICE].retrieve(original, query[TYPE], search)
-    return answers.found(found.hits, search.target, started, truncated=found.truncated)
+    return answers.retrieved(found, search.target, started)
 
 
 async def recommend(request: web.Request, query: Query) -> web.Response:
@@ -108,7 +108,7 @@ async def get_contents(request: web.Request, query: Query) -> web.Response:
 
 async def get_content(request: web.Request, query: Query) -> web.Response:
     """What is stored under an id, without its vector."""
-    return web.json_response(answers.content((await request.app[SERVICE].get_content(query[ID])).entry))
+    return answers.json(answers.content((await request.app[SERVICE].get_content(query[ID])).entry))
 
 
 async def delete_content(request: web.Request, query: Query) -> web.Response:
@@ -133,7 +133,7 @@ async def get_similar(request: web.Request, query: Query) -> web.Response:
     """What is most similar to a stored content, without asking the model."""
     started = time.perf_counter()
     search = _search(query, query[TARGET])
-    return answers.found(await request.app[SERVICE].similar(query[ID], search), search.target, started)
+    return answers.similar(await request.app[SERVICE].similar(query[ID], search), search.target, started)
 
 
 async def get_similar_by_parameter(request: web.Request, query: Query) -> web.Response:
@@ -151,43 +151,42 @@ async def delete_user(request: web.Request, query: Query) -> web.Response:
 
 async def index(request: web.Request, query: Query) -> web.Response:
     """How the contents of each type are searched at the moment."""
-    states = await request.app[SERVICE].index_states()
-    return web.json_response({name: asdict(state) for name, state in states.items()})
+    return answers.index(await request.app[SERVICE].index_states())
 
 
 async def health(request: web.Request, query: Query) -> web.Response:
     """The process lives, and how the things around it are; without a key nothing of what is stored."""
     if CALLER not in request:
-        return web.json_response({"status": "ok"})
+        return answers.json(StatusAnswer("ok"))
     service = request.app[SERVICE]
     contents, fingerprint = None, service.model.served()
     with contextlib.suppress(StorageUnavailable, TimeoutError):
         async with asyncio.timeout(_HEALTH_S):
             await service.check_storage()  # counts may be some seconds old
             contents, fingerprint = await service.counts(), await service.model.fingerprint()
-    body = {
-        "status": "ok",
-        "version": __version__,
-        "ready": service.is_ready() and contents is not None,
-        "storage": "unavailable" if contents is None else "available",
-        "embedder": "available" if request.app[EMBEDDER].answers() else "unavailable",
-        "model": fingerprint,
-        "weights": fingerprint.split(":")[1] if fingerprint else None,
-        "contents": contents,
-        "erasures_due": service.erasures_due(),
-    }
-    return web.json_response(body)
+    answer = HealthAnswer(
+        status="ok",
+        version=__version__,
+        ready=service.is_ready() and contents is not None,
+        storage="unavailable" if contents is None else "available",
+        embedder="available" if request.app[EMBEDDER].answers() else "unavailable",
+        model=fingerprint,
+        weights=fingerprint.split(":")[1] if fingerprint else None,
+        contents=None if contents is None else Counts(contents["text"], contents["image"]),
+        erasures_due=service.erasures_due(),
+    )
+    return answers.json(answer)
 
 
 async def livez(request: web.Request, query: Query) -> web.Response:
     """The process lives; nothing else is asked."""
-    return web.json_response({"status": "alive"})
+    return answers.json(StatusAnswer("alive"))
 
 
 async def ready(request: web.Request, query: Query) -> web.Response:
     """200 when every call is served, the model's too; 503 while the index is filled, or storage or model are away."""
     await request.app[SERVICE].check_served()
-    return web.json_response({"status": "ready"})
+    return answers.json(StatusAnswer("ready"))
 
 
 def _reader(request: web.Request, query: Query) -> str:

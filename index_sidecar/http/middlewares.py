@@ -16,7 +16,7 @@ from aiohttp.typedefs import Handler
 from ..access.roles import OWNER
 from ..archive.errors import ContentError
 from ..archive.request_id import request_id
-from . import answers
+from . import answers, failures
 from .auth import CALLER
 
 logger = logging.getLogger(__name__)
@@ -65,11 +65,11 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     try:
         return await handler(request)
     except ContentError as error:
-        return answers.content_error(error)
-    except web.HTTPException as error:
-        return answers.http_error(error, f"{request.method} {request.rel_url.raw_path}")
+        return failures.content_error(error)
+    except (web.HTTPNotFound, web.HTTPMethodNotAllowed) as error:
+        return failures.no_call(error, f"{request.method} {request.rel_url.raw_path}")
     except ConnectionResetError:
         raise  # the caller has left: nobody to answer
     except Exception:
         logger.exception("unexpected error")
-        return answers.internal_error()
+        return failures.internal()

@@ -1,21 +1,21 @@
-"""Every call of the product: its path, what answers it, and the parameters it takes.
+"""Every call of the product: its path, what answers it, the parameters it takes, and what it gives.
 
 No proxy keeps every id whole within a path. So each call that names an id or a user in its path can be made with it as
-a parameter, too: at the path without that segment.
+a parameter, too: at the path without that segment. openapi.py writes the contract from this table.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
 
 from aiohttp import web
 
 from ..access.roles import Role
-from . import handlers
-from .auth import require
+from . import handlers, pages
+from .answers import PREVIEW_TYPES
+from .call import Call, Gives
+from .codes import Meets
 from .parameters import (
     AFTER,
     ASKER,
@@ -37,59 +37,158 @@ from .parameters import (
     TARGET,
     TYPE,
     K,
-    Parameter,
 )
-from .query import Query, read_query
-
-Answer = Callable[[web.Request, Query], Awaitable[web.StreamResponse]]
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call; `role` is what its caller must have, None for everybody.
-
-    A `lenient` one passes over parameters that it does not know.
-    """
-
-    method: str
-    path: str
-    answer: Answer
-    takes: tuple[Parameter[Any], ...] = ()
-    role: Role | None = Role.READER
-    lenient: bool = False
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        """See that the caller may, read the parameters, and answer."""
-        require(request, self.role)
-        return await self.answer(request, read_query(request, self.path, self.takes, self.lenient))
-
+from .shapes import (
+    AddAnswer,
+    ContentAnswer,
+    EraseAnswer,
+    EraseUserAnswer,
+    HealthAnswer,
+    IndexAnswer,
+    PageAnswer,
+    RecommendAnswer,
+    RecommendByHistoryAnswer,
+    RecommendEachAnswer,
+    RetrieveAnswer,
+    RetrieveEachAnswer,
+    SimilarAnswer,
+    SimilarEachAnswer,
+    StatusAnswer,
+)
 
 _ADD = (ID, TYPE, OWNER, NEAR)
 _RETRIEVE = (TYPE, K, ASKER, MIN_SCORE, MIN_RELEVANCE, RANK)
 _SIMILAR = (ID, K, ASKER, TARGET, MIN_SCORE, MIN_RELEVANCE, RANK)
 _RECOMMEND = (READER, K_RECOMMENDED, DIVERSITY, SEED)
 
+_STORE = (Meets.STORE,)
+_CONTENT = (Meets.STORE, Meets.ID)
+_SEARCH = (Meets.STORE, Meets.INDEX)
+_NEIGHBOURS = (*_SEARCH, Meets.ID)
+_QUERY = (*_SEARCH, Meets.BODY, Meets.MODEL)
+_ADDING = (*_QUERY, Meets.WRITE)
+_ERASING = (*_SEARCH, Meets.WRITE)
+_ERASING_ONE = (*_ERASING, Meets.ID)
+_PREVIEW = (*_CONTENT, Meets.PREVIEW)
+
+_ADDED = (
+    Gives(201, "added: durable, and found", (AddAnswer,)),
+    Gives(200, "replaced, or unchanged for the same bytes, type and user again", (AddAnswer,)),
+)
+_RETRIEVED = (Gives(200, "the most similar contents", (RetrieveAnswer, RetrieveEachAnswer)),)
+_RECOMMENDED = (Gives(200, "new contents, each with its reason", (RecommendAnswer, RecommendEachAnswer)),)
+_STORED = (Gives(200, "what is stored", (ContentAnswer,)),)
+_PAGE = (Gives(200, "a page of contents; with `id`, that content alone", (PageAnswer, ContentAnswer)),)
+_SEEN = (
+    Gives(
+        200,
+        "a WebP of at most 256 pixels, or the first 500 characters",
+        media=tuple(PREVIEW_TYPES.values()),
+        headers=("ETag", "Cache-Control"),
+    ),
+    Gives(304, "the preview with the ETag of If-None-Match is still the right one", headers=("ETag", "Cache-Control")),
+)
+# Without an id, a path that ends so is that of the content called so.
+_SEEN_OR_STORED = (replace(_SEEN[0], json=(ContentAnswer,)), _SEEN[1])
+_ALIKE = (Gives(200, "the most similar other contents", (SimilarAnswer, SimilarEachAnswer)),)
+_ALIKE_OR_STORED = (replace(_ALIKE[0], json=(SimilarAnswer, SimilarEachAnswer, ContentAnswer)),)
+_ERASED = (
+    Gives(204, "erased, from every file of ours"),
+    Gives(200, "erased from all answers; its bytes are still in a file of ours", (EraseAnswer,)),
+)
+_USER_ERASED = (Gives(200, "how many were erased", (EraseUserAnswer,)),)
+_OLD_FOUND = (Gives(200, "k of each type", (RetrieveEachAnswer,)),)
+_OLD_RECOMMENDED = (Gives(200, "k of each type for each history", (RecommendByHistoryAnswer,)),)
+_INDEX = (Gives(200, "how each type is searched", (IndexAnswer,)),)
+_HEALTH = (Gives(200, "all of it; without a key only that the process lives", (HealthAnswer, StatusAnswer)),)
+_LIVES = (Gives(200, "the process lives", (StatusAnswer,)),)
+_READY = (Gives(200, "every call is served", (StatusAnswer,)),)
+_CONTRACT = (Gives(200, "this document", media=("application/json",)),)
+
+_WRITER = Role.WRITER
+_OLD = "/mv_retrieval/v0.1"
+
 CALLS = (
-    Call("POST", "/add_content", handlers.add_content, _ADD, Role.WRITER),
-    Call("POST", "/retrieve", handlers.retrieve, (*_RETRIEVE, TARGET)),
-    Call("POST", "/recommend", handlers.recommend, (*_RECOMMEND, TARGET)),
-    Call("GET", "/contents", handlers.get_contents, (OF_USER, OF_TYPE, LIMIT, AFTER, ONE_ID)),
-    Call("GET", "/contents/{id}", handlers.get_content, (ID,)),
-    Call("DELETE", "/contents", handlers.delete_content, (ID,), Role.WRITER),
-    Call("DELETE", "/contents/{id}", handlers.delete_content, (ID,), Role.WRITER),
-    Call("GET", "/contents/preview", handlers.get_preview_by_parameter, (ID,)),
-    Call("GET", "/contents/{id}/preview", handlers.get_preview, (ID,)),
-    Call("GET", "/contents/similar", handlers.get_similar_by_parameter, _SIMILAR),
-    Call("GET", "/contents/{id}/similar", handlers.get_similar, _SIMILAR),
-    Call("DELETE", "/users/contents", handlers.delete_user, (ERASED_USER,), Role.WRITER),
-    Call("DELETE", "/users/{user}/contents", handlers.delete_user, (ERASED_USER,), Role.WRITER),
-    Call("POST", "/mv_retrieval/v0.1/add_content", handlers.add_content, _ADD, Role.WRITER, lenient=True),
-    Call("POST", "/mv_retrieval/v0.1/retrieve_contents", handlers.retrieve_contents, _RETRIEVE, lenient=True),
-    Call("POST", "/mv_retrieval/v0.1/recommend_contents", handlers.recommend_contents, _RECOMMEND, lenient=True),
-    Call("GET", "/index", handlers.index),
-    Call("GET", "/health", handlers.health, role=None),
-    Call("GET", "/livez", handlers.livez, role=None),
-    Call("GET", "/ready", handlers.ready, role=None),
+    Call("POST", "/add_content", handlers.add_content, _ADDED, _ADD, _WRITER, meeting=_ADDING),
+    Call("POST", "/retrieve", handlers.retrieve, _RETRIEVED, (*_RETRIEVE, TARGET), meeting=_QUERY),
+    Call("POST", "/recommend", handlers.recommend, _RECOMMENDED, (*_RECOMMEND, TARGET), meeting=_SEARCH),
+    Call("GET", "/contents", handlers.get_contents, _PAGE, (OF_USER, OF_TYPE, LIMIT, AFTER, ONE_ID), meeting=_CONTENT),
+    Call("GET", "/contents/{id}", handlers.get_content, _STORED, (ID,), meeting=_CONTENT),
+    Call(
+        "DELETE",
+        "/contents",
+        handlers.delete_content,
+        _ERASED,
+        (ID,),
+        _WRITER,
+        meeting=_ERASING_ONE,
+        name="delete_content_by_parameter",
+    ),
+    Call("DELETE", "/contents/{id}", handlers.delete_content, _ERASED, (ID,), _WRITER, meeting=_ERASING_ONE),
+    Call("GET", "/contents/preview", handlers.get_preview_by_parameter, _SEEN_OR_STORED, (ID,), meeting=_PREVIEW),
+    Call("GET", "/contents/{id}/preview", handlers.get_preview, _SEEN, (ID,), meeting=_PREVIEW),
+    Call(
+        "GET",
+        "/contents/similar",
+        handlers.get_similar_by_parameter,
+        _ALIKE_OR_STORED,
+        _SIMILAR,
+        meeting=_NEIGHBOURS,
+    ),
+    Call("GET", "/contents/{id}/similar", handlers.get_similar, _ALIKE, _SIMILAR, meeting=_NEIGHBOURS),
+    Call(
+        "DELETE",
+        "/users/contents",
+        handlers.delete_user,
+        _USER_ERASED,
+        (ERASED_USER,),
+        _WRITER,
+        meeting=_ERASING,
+        name="delete_user_by_parameter",
+    ),
+    Call(
+        "DELETE",
+        "/users/{user}/contents",
+        handlers.delete_user,
+        _USER_ERASED,
+        (ERASED_USER,),
+        _WRITER,
+        meeting=_ERASING,
+    ),
+    Call(
+        "POST",
+        f"{_OLD}/add_content",
+        handlers.add_content,
+        _ADDED,
+        _ADD,
+        _WRITER,
+        lenient=True,
+        meeting=_ADDING,
+        name="mv_add_content",
+    ),
+    Call(
+        "POST",
+        f"{_OLD}/retrieve_contents",
+        handlers.retrieve_contents,
+        _OLD_FOUND,
+        _RETRIEVE,
+        lenient=True,
+        meeting=_QUERY,
+    ),
+    Call(
+        "POST",
+        f"{_OLD}/recommend_contents",
+        handlers.recommend_contents,
+        _OLD_RECOMMENDED,
+        _RECOMMEND,
+        lenient=True,
+        meeting=_SEARCH,
+    ),
+    Call("GET", "/index", handlers.index, _INDEX, meeting=_STORE),
+    Call("GET", "/health", handlers.health, _HEALTH, role=None),
+    Call("GET", "/livez", handlers.livez, _LIVES, role=None),
+    Call("GET", "/ready", handlers.ready, _READY, role=None, meeting=(*_SEARCH, Meets.MODEL)),
+    Call("GET", "/openapi.json", pages.contract, _CONTRACT, role=None),
 )
 
 

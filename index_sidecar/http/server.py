@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
-from . import answers
+from . import answers, failures
 from .guard import secure
 from .middlewares import access_logger, begin_request
 from .tls import Certificate
@@ -101,11 +101,11 @@ class _Connection(web.RequestHandler):
             raise ConnectionResetError("a part of the answer is sent already")
         begin_request(request)
         if isinstance(exc, LineTooLong):
-            answer = answers.error(431, "head_too_large", f"a line of the request is longer than {self.max_line_size}")
+            answer = failures.error("head_too_large", f"a line of the request is longer than {self.max_line_size}")
         elif isinstance(exc, HttpProcessingError):
-            answer = answers.error(400, "invalid_request", _NO_REQUEST)
+            answer = failures.error("invalid_request", _NO_REQUEST)
         else:
-            answer = answers.internal_error()
+            answer = failures.internal()
         if isinstance(exc, HttpProcessingError):
             # What was sent stays out of the log: it may hold ids, and lines of its own.
             logger.info("refused what is no HTTP request: %s", type(exc).__name__)
@@ -121,7 +121,7 @@ def _before_routes(handler: _Handler) -> _Handler:
         if request.headers.get("Expect", "100-continue").lower() == "100-continue":
             return await handler(request)
         begin_request(request)
-        return _closing(request, answers.error(417, "unknown_expectation", "Expect may only be 100-continue"))
+        return _closing(request, failures.error("unknown_expectation", "Expect may only be 100-continue"))
 
     return handle
 

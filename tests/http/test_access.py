@@ -12,7 +12,8 @@ import pytest
 
 from index_sidecar.access.command import _add
 from index_sidecar.access.roles import Role
-from index_sidecar.http.routes import CALLS, Call
+from index_sidecar.http.call import Call
+from index_sidecar.http.routes import CALLS
 from index_sidecar.settings import Settings
 
 from ..support.fake_torchserve import FakeTorchServe

@@ -8,9 +8,10 @@ import pytest
 from yarl import URL
 
 from index_sidecar.archive.errors import InvalidInput
+from index_sidecar.http.call import Call
 from index_sidecar.http.parameters import DIVERSITY, K_RECOMMENDED, MIN_SCORE, RANK, SEED, TARGET, TYPE, K, Parameter
 from index_sidecar.http.query import Query
-from index_sidecar.http.routes import CALLS, Call
+from index_sidecar.http.routes import CALLS
 
 from ..support.sidecar import Sidecar
 

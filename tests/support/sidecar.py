@@ -26,6 +26,8 @@ from index_sidecar.app import create_app
 from index_sidecar.http.server import Runner
 from index_sidecar.settings import Settings
 
+from . import contract
+
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -65,6 +67,7 @@ class Sidecar:
             data = io.BytesIO(data)  # aiohttp warns of large bodies handed over as bytes
         async with self.client.session.request(method, url, data=data, **options) as response:
             body = await response.read()
+            contract.check(method, url.raw_path, response.status, response.headers.items(), body)
             answer = json.loads(body) if body else None
             if isinstance(answer, dict) and "time" in answer:
                 assert answer.pop("time") >= 0
