@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from ..settings import Network
+from ..values import Network
 
 logger = logging.getLogger(__name__)
 
