@@ -71,10 +71,8 @@ def _text(number: int) -> bytes:
 
 
 async def test_what_was_erased_is_in_no_file(engine: Settings) -> None:
-    # Exact at first: trained on the first content alone, the lists of an index would have its vector for a centre.
-    async with running(replace(engine, index_exact_rows=1000)) as sidecar:
-        await asyncio.gather(*(sidecar.add(f"id {i}", _text(i), user=f"user {i % 3}") for i in range(60)))
     async with running(engine) as sidecar:
+        await asyncio.gather(*(sidecar.add(f"id {i}", _text(i), user=f"user {i % 3}") for i in range(60)))
         await _settled(sidecar, engine)
         assert len(_left(engine.data_dir, [_text(i) for i in range(60)])) == 60  # the search finds what is there
         gone = [_text(i) for i in range(60) if i % 3 == 0]
@@ -150,7 +148,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 async def test_erasure_waits_for_a_program_that_reads_the_file(engine: Settings) -> None:
     async with running(engine) as sidecar:
-        # Trained on one content alone, the lists of an approximate index would have its vector for a centre.
+        # So many that there is an approximate index.
         await asyncio.gather(*(sidecar.add(f"id {i}", _text(100 + i)) for i in range(40)))
         await sidecar.add("a", _text(1))
         await _settled(sidecar, engine)

@@ -24,7 +24,7 @@ from .approximate import ApproximateVectors
 from .recall_gate import QUERIES_A_DIRECTION, RecallGate, Verdict
 from .rows import Rows
 from .shelf import Shelf
-from .training import better_centroids, lists_for, sample_size, train
+from .training import LEAST_ROWS, better_centroids, lists_for, sample_size, train
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,8 @@ class IndexBuilder:
         """Whether a shelf has outgrown its vectors."""
         shelf = self._shelves[content_type]
         refused_rows, _ = self._refused.get(content_type, (0, None))
-        return len(shelf) > self._exact_rows and len(shelf) >= 2 * refused_rows and shelf.vectors.outgrown
+        enough = max(self._exact_rows + 1, LEAST_ROWS, 2 * refused_rows)
+        return len(shelf) >= enough and shelf.vectors.outgrown
 
     def to_be_exact(self, content_type: ContentType) -> bool:
         """Whether an approximate shelf has shrunk below what is searched exactly, or could not be built anew."""
@@ -94,10 +95,8 @@ class IndexBuilder:
         rows, seconds = len(shelf), time.monotonic() - started
         if verdict.nprobe is None:
             self._refused[content_type] = (rows, verdict.recall)
-            logger.warning(
-                "the %s index stays exact: approximate search reached only %s in %.0f s",
-                *(content_type, verdict, seconds),
-            )
+            why = f"approximate search reached only {verdict}" if verdict.recall else "its contents are too much alike"
+            logger.warning("the %s index stays exact: %s, after %.0f s", content_type, why, seconds)
             return False
         self._refused.pop(content_type, None)
         logger.info("the %s index is approximate now: %d rows, %s, in %.0f s", content_type, rows, verdict, seconds)
@@ -111,7 +110,10 @@ class IndexBuilder:
         for number in range(_ROUNDS):  # not one call: a sidecar that is told to stop has to wait for the one under way
             self._progress = 0.4 * number / _ROUNDS
             centroids = await self._background(better_centroids, centroids, sample, min(lists_for(rows), len(sample)))
-        fresh = ApproximateVectors(await self._background(train, centroids, sample, rows))
+        trained = await self._background(train, centroids, sample, rows)
+        if trained is None:
+            return Verdict(None, {}, 0.0)
+        fresh = ApproximateVectors(trained)
         del sample
         await self._background(fresh.reserve, rows)
         rows = await self._in_thread(shelf.note_touched)
@@ -180,8 +182,10 @@ def _distinct(pages: list[Vector]) -> Vector:
 
 
 def _some(rows: int, size: int) -> Rows:
-    """Ascending row numbers: all, or a random sample of about that size."""
-    return np.arange(rows) if rows <= size else np.unique(np.random.default_rng(1).integers(rows, size=size))
+    """Ascending row numbers: all, or a random sample of that size."""
+    if rows <= size:
+        return np.arange(rows)
+    return np.sort(np.random.default_rng(1).choice(rows, size, replace=False, shuffle=False))
 
 
 def _sync(fresh: ApproximateVectors, rows: Rows, vectors: Vector, count: int) -> None:

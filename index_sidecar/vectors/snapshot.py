@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 _UNSAVED_PART = 0.1  # of the rows, from which a snapshot is written anew
 _PAUSE_S = 60.0  # after the disk refused one
+_FORM = 2  # from 2 on, nothing that a build has learned is, or nearly is, a single vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,8 @@ class Snapshots:
         with self._path(content_type).open("rb") as file, np.load(file, allow_pickle=False) as parts:
             head = json.loads(parts["head"].tobytes())
             state, prints, lists = parts["state"], parts["prints"], parts["lists"]
+        if head.pop("form", 1) != _FORM:
+            raise ValueError("it is of an older program")
         if (head.pop("fingerprint"), head.pop("type")) != (self.fingerprint, content_type):
             raise ValueError("it is of another model")
         trained = Trained(state=state, **head)
@@ -110,10 +113,11 @@ class Snapshots:
     def _write(self, content_type: ContentType, snapshot: Snapshot) -> bool:
         path, order = self._path(content_type), np.argsort(snapshot.prints, kind="stable")
         temporary = path.with_suffix(".tmp")
-        head = asdict(snapshot.trained) | {"fingerprint": self.fingerprint, "type": content_type}
+        head = asdict(snapshot.trained) | {"form": _FORM, "fingerprint": self.fingerprint, "type": content_type}
         parts = {"state": head.pop("state"), "prints": snapshot.prints[order], "lists": snapshot.lists[order]}
         parts["head"] = np.frombuffer(json.dumps(head).encode(), np.uint8)
         try:
+            temporary.unlink(missing_ok=True)  # what a crash left may be open to others
             with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
                 np.savez(file, allow_pickle=False, **parts)
             temporary.replace(path)

@@ -9,10 +9,14 @@ import faiss
 import numpy as np
 
 from ..archive.content import DIMENSION, Vector
-from .rows import Codes
+from .rows import Codes, Rows
 
 _POINTS_A_LIST = 40  # what k-means learns a centroid from; Faiss advises 39 to 256, and the cost grows with it
 _LEAST_POINTS_A_LIST = 5
+_ROWS_A_PAGE = 8192
+_NEAR = 1e-3  # squared distance of unit vectors, a cosine of 0.9995: the same picture, saved once more
+LEAST_ROWS = 32
+"""Distinct rows that training needs: what it learns of fewer tells too much of each."""
 _DEVIATIONS = 4.0  # from the mean of a dimension that its 8-bit codes reach; what is further out is cut to that
 
 
@@ -50,7 +54,7 @@ def better_centroids(centroids: Vector | None, sample: Vector, lists: int) -> Ve
 
 
 def _means(centroids: Vector, sample: Vector) -> Vector:
-    """The mean of the rows nearest to each centroid, none where they are few.
+    """(lists, 512) the mean of the rows nearest to each centroid, none where they are few or nearly the same.
 
     Centroids stay in memory and in snapshots when contents are erased: none may be, or nearly be, a single vector.
     """
@@ -59,15 +63,36 @@ def _means(centroids: Vector, sample: Vector) -> Vector:
     nearest = index.search(sample, 1)[1][:, 0]
     order = np.argsort(nearest)
     _, starts, counts = np.unique(nearest[order], return_index=True, return_counts=True)
-    sums = np.add.reduceat(sample[order], starts, axis=0)
-    means = (sums / counts[:, np.newaxis]).astype(np.float32)
-    enough = counts >= _LEAST_POINTS_A_LIST
-    return np.ascontiguousarray(means[enough]) if enough.any() else sample.mean(axis=0, keepdims=True)
+    means = (np.add.reduceat(sample[order], starts, axis=0) / counts[:, np.newaxis]).astype(np.float32)
+    apart = np.minimum.reduceat(_distances(sample[order], np.repeat(np.arange(len(means)), counts), means), starts)
+    fit = (counts >= _LEAST_POINTS_A_LIST) & (apart >= _NEAR)
+    return np.ascontiguousarray(means[fit]) if fit.any() else _mean(sample)
 
 
-def train(centroids: Vector, sample: Vector, rows: int) -> Trained:
-    """For an index of so many rows, with a list for each centroid that a few rows of the sample are nearest to."""
-    centroids = _means(centroids, sample)
+def _mean(sample: Vector) -> Vector:
+    """(1, 512); (0, 512) where it nearly is a vector of the sample."""
+    mean: Vector = sample.mean(axis=0, keepdims=True)
+    return mean if _distances(sample, np.zeros(len(sample), np.int64), mean).min() >= _NEAR else mean[:0]
+
+
+def _distances(rows: Vector, of: Rows, means: Vector) -> Vector:
+    """Squared, of each row to its mean; a page at a time, for a sample is large."""
+    distances = np.empty(len(rows), np.float32)
+    for first in range(0, len(rows), _ROWS_A_PAGE):
+        page = slice(first, first + _ROWS_A_PAGE)
+        difference = rows[page] - means[of[page]]
+        distances[page] = np.einsum("rd,rd->r", difference, difference)
+    return distances
+
+
+def train(centroids: Vector, sample: Vector, rows: int) -> Trained | None:
+    """For an index of so many rows, with a list for each centroid that a few rows of the sample are nearest to.
+
+    The rows of the sample are distinct. None where they are fewer than LEAST_ROWS, or all nearly the same.
+    """
+    centroids = _means(centroids, sample) if len(sample) >= LEAST_ROWS and len(_mean(sample)) else centroids[:0]
+    if not len(centroids):
+        return None
     # Squared distance, although scores are inner products: an image belongs to the images it is like.
     quantizer = faiss.IndexFlatL2(DIMENSION)
     quantizer.add(centroids)

@@ -133,7 +133,9 @@ def test_what_was_removed_is_gone_from_memory_too(kind: str) -> None:
 
 def trained(rows: Vector) -> ApproximateVectors:
     """Empty ones, for these."""
-    return ApproximateVectors(train(better_centroids(None, rows, lists_for(len(rows))), rows, len(rows)))
+    learned = train(better_centroids(None, rows, lists_for(len(rows))), rows, len(rows))
+    assert learned is not None
+    return ApproximateVectors(learned)
 
 
 async def test_past_its_size_a_type_becomes_approximate_and_tells_what_it_reaches(store: SqliteStore) -> None:

@@ -14,13 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import faiss
 import numpy as np
 import pytest
 
 from index_sidecar.archive.content import Content, Vector
 from index_sidecar.sqlite.store import SqliteStore
 from index_sidecar.vectors.index import FaissIndex
-from index_sidecar.vectors.training import better_centroids, train
+from index_sidecar.vectors.training import LEAST_ROWS, better_centroids, train
 
 from ..archive.test_index_contract import best
 from .test_index import built, contents_of, neighbourhoods
@@ -174,6 +175,43 @@ async def test_what_an_approximate_index_has_learned_tells_no_single_vector(tmp_
     await archive.close()
 
 
+def _alike(count: int) -> Vector:
+    """Pictures that were saved again and again: hardly different."""
+    rows = neighbourhoods(1, 4, groups=10**5) + np.random.default_rng(1).normal(0, 1e-4, (count, 512))
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
+
+
+@pytest.mark.parametrize("count", [1, 2, LEAST_ROWS - 1])
+async def test_nothing_is_learned_of_few_contents_however_often_they_come(tmp_path: Path, count: int) -> None:
+    archive = Archive(tmp_path / "data", recall=-1.0)
+    await archive.open()
+    few, contents = neighbourhoods(count, 3, groups=10**5), contents_of(400)
+    vectors = [few[number % count] for number in range(400)]
+    await archive.upsert(
+        [replace(each, embedding=replace(each.embedding, vector=v)) for each, v in zip(contents, vectors, strict=True)]
+    )
+    async with asyncio.timeout(10):
+        while archive.index._builder.refused("image") is None:
+            await asyncio.sleep(0.01)
+    assert (await archive.index.state("image")).kind == "exact"
+    assert not archive.file.exists()
+    await archive.close()
+
+
+@pytest.mark.parametrize("others", [0, 500])
+def test_no_centre_is_nearly_one_of_contents_that_are_hardly_different(others: int) -> None:
+    alike = _alike(40)
+    sample = np.concatenate([alike, neighbourhoods(others, 5, groups=10**5)]) if others else alike
+    learned = train(better_centroids(None, sample, 16), sample, len(sample))
+    if others == 0:
+        assert learned is None
+        return
+    assert learned is not None
+    index = faiss.deserialize_index(learned.state)
+    centres = index.quantizer.reconstruct_n(0, index.nlist)
+    assert ((centres[:, np.newaxis] - sample) ** 2).sum(axis=2).min() > 1e-3
+
+
 def test_the_reach_of_the_codes_is_no_vector_that_lies_apart() -> None:
     # From the least to the greatest value of each dimension, half of the bounds would be the hermit's own numbers.
     crowd = neighbourhoods(2000, 1, groups=1)
@@ -181,9 +219,22 @@ def test_the_reach_of_the_codes_is_no_vector_that_lies_apart() -> None:
     hermit /= np.linalg.norm(hermit)
     sample = np.concatenate([crowd, hermit.reshape(1, -1)])
     learned = train(better_centroids(None, sample, 16), sample, len(sample))
+    assert learned is not None
     numbers = {hermit[place].tobytes() for place in range(512)}
     state = learned.state.tobytes()
     assert sum(number in state for number in numbers) < 5
+
+
+async def test_what_a_crash_left_of_one_lends_it_no_mode(archive: Archive) -> None:
+    left = archive.file.with_suffix(".tmp")
+    left.write_bytes(b"half of it")
+    left.chmod(0o644)
+    before = archive.file.stat().st_ino
+    await archive.upsert(contents_of(100, 7))
+    async with asyncio.timeout(10):
+        while archive.file.stat().st_ino == before:
+            await asyncio.sleep(0.01)
+    assert stat.S_IMODE(archive.file.stat().st_mode) == 0o600
 
 
 async def test_an_old_snapshot_gives_only_what_is_still_true(
@@ -232,6 +283,7 @@ HARM: dict[str, Callable[[bytes], bytes]] = {
     "lists before the first": lambda data: _whole(_parts(data) | {"lists": _parts(data)["lists"] - 10**6}),
     "lists and prints that do not match": lambda data: _whole(_parts(data) | {"lists": _parts(data)["lists"][:-1]}),
     "lists of another type": lambda data: _whole(_parts(data) | {"lists": _parts(data)["lists"].astype(np.float64)}),
+    "of before nothing learned was a vector": lambda data: _head(data, form=1),
     "another model's": lambda data: _head(data, fingerprint="another"),
     "another type's": lambda data: _head(data, type="text"),
     "a field more": lambda data: _head(data, more=1),
