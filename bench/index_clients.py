@@ -83,7 +83,7 @@ async def over_http(data_dir: Path, queries: Vectors, clients: int, seconds: flo
     """Of a real sidecar process on a filled folder: seconds until it was ready, and its answers a second."""
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        url, key_file = stack.enter_context(_embedder(Path(folder), queries))
+        url, key_file = stack.enter_context(lookup_embedder(Path(folder), queries))
         with SidecarProcess(data_dir, url, key_file) as sidecar:
             started = time.perf_counter()
             await asyncio.to_thread(sidecar.start, 120)
@@ -105,7 +105,8 @@ async def over_http(data_dir: Path, queries: Vectors, clients: int, seconds: flo
 
 
 @contextlib.contextmanager
-def _embedder(folder: Path, queries: Vectors) -> Iterator[tuple[str, Path]]:
+def lookup_embedder(folder: Path, queries: Vectors) -> Iterator[tuple[str, Path]]:
+    """A process in place of TorchServe, which answers query n for the text n: its URL and key file."""
     table, key_file, port_file = folder / "table.npy", folder / "key_file.json", folder / "port"
     np.save(table, queries)
     command = [sys.executable, "-m", "bench.embedder", "--table", str(table), "--delay-ms", str(EMBEDDER_DELAY_MS)]

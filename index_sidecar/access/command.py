@@ -42,14 +42,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, path: Path, last_used: Path) -> list[str]:
     """Do what was asked; the lines to print. Raises KeysError."""
     if arguments.action == "add":
-        return [_add(path, arguments.name, Role.named(arguments.role), arguments.user, arguments.expires)]
+        return [add_key(path, arguments.name, Role.named(arguments.role), arguments.user, arguments.expires)]
     if arguments.action == "revoke":
         _revoke(path, arguments.name)
         return [f"{arguments.name} is revoked"]
     return _table(read_keys(path), LastUse.read(last_used))
 
 
-def _add(path: Path, name: str, role: Role, user: str | None, expires: float | None) -> str:
+def add_key(path: Path, name: str, role: Role, user: str | None, expires: float | None) -> str:
+    """Make a key; the key itself, which is kept nowhere. Raises KeysError for a name that is taken."""
     key = new_key()
     with changed_keys(path) as keys:
         if any(each.name == name for each in keys):

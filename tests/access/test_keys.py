@@ -110,9 +110,9 @@ def test_names_are_taken_once_and_only_known_ones_are_revoked(tmp_path: Path) ->
 
 def test_many_at_once_lose_none(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from index_sidecar.access.command import _add;"
+        "import sys; from pathlib import Path; from index_sidecar.access.command import add_key;"
         "from index_sidecar.access.roles import Role\n"
-        "for n in range(10): _add(Path(sys.argv[1]), f'{sys.argv[2]}-{n}', Role.READER, None, None)"
+        "for n in range(10): add_key(Path(sys.argv[1]), f'{sys.argv[2]}-{n}', Role.READER, None, None)"
     )
     path = tmp_path / "keys.json"
     many = [subprocess.Popen([sys.executable, "-c", script, path, str(number)], cwd=ROOT) for number in range(4)]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from index_sidecar.access.command import _add
+from index_sidecar.access.command import add_key
 from index_sidecar.access.roles import Role
 from index_sidecar.http.call import Call
 from index_sidecar.http.routes import CALLS
@@ -29,7 +29,7 @@ def locked(settings: Settings) -> Settings:
 
 
 def key(settings: Settings, role: Role, user: str | None = None, name: str | None = None) -> str:
-    return _add(settings.path_of_keys, name or f"{role.word}-{user or 'anybody'}", role, user, None)
+    return add_key(settings.path_of_keys, name or f"{role.word}-{user or 'anybody'}", role, user, None)
 
 
 @asynccontextmanager
