@@ -136,16 +136,21 @@ def index(states: dict[ContentType, IndexState]) -> web.Response:
 
 def preview(request: web.Request, stored: Content, data: bytes) -> web.Response:
     """A preview that no browser takes for a page or a script, and that no cache shows once the content is gone."""
-    etag = f"{stored.sha256.hex()}-{stored.type}"
     headers = {
         "Cache-Control": "private, no-cache",  # kept, but asked for each time: it may have been erased
-        "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "default-src 'none'",
-        "ETag": f'"{etag}"',
+        "Content-Type": PREVIEW_TYPES[stored.type],
     }
+    return tagged(request, f"{stored.sha256.hex()}-{stored.type}", data, headers)
+
+
+def tagged(request: web.Request, etag: str, body: bytes, headers: dict[str, str]) -> web.Response:
+    """What a caller may keep by its ETag: 304 where it has this one."""
+    headers = {**headers, "ETag": f'"{etag}"'}
     if any(each.value in (etag, "*") for each in request.if_none_match or ()):
+        del headers["Content-Type"]
         return web.Response(status=304, headers=headers)
-    return web.Response(body=data, headers={**headers, "Content-Type": PREVIEW_TYPES[stored.type]})
+    return web.Response(body=body, headers=headers)
 
 
 def _found(hits: Sequence[Hit]) -> list[FoundContent]:

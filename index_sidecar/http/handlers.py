@@ -112,7 +112,7 @@ async def get_content(request: web.Request, query: Query) -> web.Response:
 
 
 async def delete_content(request: web.Request, query: Query) -> web.Response:
-    """204 when the content is gone for good; 200 while its bytes are in no answer, but still in a file."""
+    """Erase a content; 204 when it is gone for good, 200 while its bytes are in no answer, but still in a file."""
     erased = await request.app[SERVICE].delete_content(query[ID], only_user_of(request))
     request.app[ACCESS].audit(request, "content erased", 1, query[ID])
     return answers.erased(erased)
@@ -142,7 +142,7 @@ async def get_similar_by_parameter(request: web.Request, query: Query) -> web.Re
 
 
 async def delete_user(request: web.Request, query: Query) -> web.Response:
-    """How many contents of a user were erased."""
+    """Erase all that a user added, and say how many contents that were."""
     user = acting_user(request, query.get(ERASED_USER)) or query[ERASED_USER]
     erased = await request.app[SERVICE].delete_user(user)
     request.app[ACCESS].audit(request, "contents of a user erased", erased.count, user)

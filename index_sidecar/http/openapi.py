@@ -39,7 +39,7 @@ _HEADERS: dict[str, tuple[str, Json]] = {
     "RateLimit": ("what is left of each limit, with keys (draft-ietf-httpapi-ratelimit-headers)", {"type": "string"}),
     "RateLimit-Policy": ("the limits", {"type": "string"}),
     "ETag": ("changes with the content", {"type": "string"}),
-    "Cache-Control": ("private, no-cache: ask each time, it may be erased", {"type": "string"}),
+    "Cache-Control": ("no-cache: keep it, but ask each time, it may be erased", {"type": "string"}),
 }
 _ALWAYS = ("X-Request-ID",)
 _WITH_KEYS = ("RateLimit", "RateLimit-Policy")
@@ -48,7 +48,7 @@ _OF_ERRORS = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("Retry-Af
 _IF_NONE_MATCH = {
     "name": "If-None-Match",
     "in": "header",
-    "description": "the ETag of a preview that is at hand",
+    "description": "the ETag of what is at hand",
     "schema": {"type": "string"},
 }
 
@@ -167,7 +167,7 @@ def _success(call: Call, gives: Gives) -> Json:
         refs = [{"$ref": _SCHEMAS.format(name=each.__name__)} for each in gives.json]
         content["application/json"] = {"schema": refs[0] if len(refs) == 1 else {"anyOf": refs}}
     answer = EXAMPLES[call.operation].answer if call.operation in EXAMPLES else None
-    for media, each in content.items():
+    for media, each in content.items() if answer is not None else ():
         if isinstance(answer, gives.json) if media == "application/json" and gives.json else media.startswith("text/"):
             each["example"] = answer
     return {**made, "content": content} if content else made

@@ -79,17 +79,19 @@ _RETRIEVED = (Gives(200, "the most similar contents", (RetrieveAnswer, RetrieveE
 _RECOMMENDED = (Gives(200, "new contents, each with its reason", (RecommendAnswer, RecommendEachAnswer)),)
 _STORED = (Gives(200, "what is stored", (ContentAnswer,)),)
 _PAGE = (Gives(200, "a page of contents; with `id`, that content alone", (PageAnswer, ContentAnswer)),)
+_CACHED = ("ETag", "Cache-Control")
+_FRESH = Gives(304, "what has the ETag of If-None-Match is still the right one", headers=_CACHED)
 _SEEN = (
     Gives(
         200,
         "a WebP of at most 256 pixels, or the first 500 characters",
         media=tuple(PREVIEW_TYPES.values()),
-        headers=("ETag", "Cache-Control"),
+        headers=_CACHED,
     ),
-    Gives(304, "the preview with the ETag of If-None-Match is still the right one", headers=("ETag", "Cache-Control")),
+    _FRESH,
 )
 # Without an id, a path that ends so is that of the content called so.
-_SEEN_OR_STORED = (replace(_SEEN[0], json=(ContentAnswer,)), _SEEN[1])
+_SEEN_OR_STORED = (replace(_SEEN[0], json=(ContentAnswer,)), _FRESH)
 _ALIKE = (Gives(200, "the most similar other contents", (SimilarAnswer, SimilarEachAnswer)),)
 _ALIKE_OR_STORED = (replace(_ALIKE[0], json=(SimilarAnswer, SimilarEachAnswer, ContentAnswer)),)
 _ERASED = (
@@ -104,6 +106,9 @@ _HEALTH = (Gives(200, "all of it; without a key only that the process lives", (H
 _LIVES = (Gives(200, "the process lives", (StatusAnswer,)),)
 _READY = (Gives(200, "every call is served", (StatusAnswer,)),)
 _CONTRACT = (Gives(200, "this document", media=("application/json",)),)
+_DOCS = (Gives(200, "the page", media=(pages.HTML,), headers=_CACHED), _FRESH)
+_SCRIPT = (Gives(200, "a script", media=(pages.JAVASCRIPT,), headers=_CACHED), _FRESH)
+_STYLE = (Gives(200, "a style sheet", media=(pages.CSS,), headers=_CACHED), _FRESH)
 
 _WRITER = Role.WRITER
 _OLD = "/mv_retrieval/v0.1"
@@ -189,6 +194,10 @@ CALLS = (
     Call("GET", "/livez", handlers.livez, _LIVES, role=None),
     Call("GET", "/ready", handlers.ready, _READY, role=None, meeting=(*_SEARCH, Meets.MODEL)),
     Call("GET", "/openapi.json", pages.contract, _CONTRACT, role=None),
+    Call("GET", "/docs", pages.docs, _DOCS, role=None),
+    Call("GET", "/docs/start.js", pages.docs_start, _SCRIPT, role=None),
+    Call("GET", "/docs/swagger-ui-bundle.js", pages.docs_script, _SCRIPT, role=None),
+    Call("GET", "/docs/swagger-ui.css", pages.docs_style, _STYLE, role=None),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import Any
 
@@ -17,8 +18,9 @@ from index_sidecar.http.routes import CALLS
 from index_sidecar.settings import Settings
 
 from ..support.contract import CONTRACT
-from ..support.sidecar import Sidecar, running
+from ..support.sidecar import ROOT, Sidecar, running
 
+VENDOR = ROOT / "index_sidecar" / "http" / "web" / "vendor"
 OPERATIONS = [
     (path, method, operation) for path, methods in CONTRACT["paths"].items() for method, operation in methods.items()
 ]
@@ -105,3 +107,22 @@ async def test_the_examples_are_answered_so(sidecar: Sidecar) -> None:
         assert _shape(answer) == _shape(expected), name
         (told,) = [gives for gives in calls[name].gives if gives.status == status]
         assert isinstance(example.answer, told.json) or bool(told.media) == isinstance(example.answer, str), name
+
+
+def test_what_is_vendored_is_as_its_package_had_it() -> None:
+    sums = [line.split("  ") for line in (VENDOR / "SHA256SUMS").read_text().splitlines()]
+    assert {"swagger-ui-bundle.js", "swagger-ui.css", "LICENSE"} <= {name for _, name in sums}
+    for digest, name in sums:
+        assert hashlib.sha256((VENDOR / name).read_bytes()).hexdigest() == digest, name
+    assert "Apache License" in (VENDOR / "LICENSE").read_text()
+
+
+async def test_a_file_of_the_page_is_sent_once(sidecar: Sidecar) -> None:
+    session = sidecar.client.session
+    for path in ("/docs", "/docs/start.js", "/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css"):
+        async with session.get(sidecar.url + path) as response:
+            assert response.status == 200
+            assert "'unsafe" not in response.headers["Content-Security-Policy"]
+            etag = response.headers["ETag"]
+        async with session.get(sidecar.url + path, headers={"If-None-Match": etag}) as response:
+            assert (response.status, await response.read()) == (304, b"")
