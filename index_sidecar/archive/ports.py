@@ -121,7 +121,10 @@ class VectorSource(Protocol):
         """How many contents of a type there are; for a thread, not for the event loop."""
 
     def pages(self, content_type: ContentType, batch: int) -> Iterator[VectorPage]:
-        """All contents of a type as they are at one moment, `batch` at a time; for a thread, not the event loop."""
+        """The contents of a type, `batch` at a time as they are then; for a thread, not the event loop.
+
+        What stays the same meanwhile comes once; what is deleted and added again can come twice.
+        """
 
 
 class Archive(Protocol):

@@ -45,7 +45,9 @@ class Database:
             self.write_connection = open_file(path, schema)
             self.reader = Reader(path, read_limit_s)
             self._writing = threading.Lock()
-            self.overwriter = Overwriter(connect(path), self.write_connection, self._writing, self.reader.lock)
+            self.scanning = threading.Lock()  # held by who reads by a connection of its own
+            locks = (self.scanning, self.reader.lock)
+            self.overwriter = Overwriter(connect(path), self.write_connection, self._writing, locks)
         except sqlite3.Error as error:
             self._lock.release()
             raise StoreError(f"{path} cannot be opened as a store ({error}): {RESTORE}") from error

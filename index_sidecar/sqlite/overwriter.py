@@ -11,10 +11,12 @@ log, keeps them out (TRUNCATE), and it never waits for a foreign reader while it
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sqlite3
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -40,7 +42,7 @@ class Overwriter:
         connection: sqlite3.Connection,
         write_connection: sqlite3.Connection,
         writing: threading.Lock,
-        reading: threading.Lock,
+        reading: Sequence[threading.Lock],
     ) -> None:
         """The locks keep our own writes and reads out of the log for the end of a checkpoint."""
         self.connection = connection
@@ -115,7 +117,9 @@ class Overwriter:
         try:
             self.connection.execute("PRAGMA busy_timeout = 0")
             self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-            with self._reading, self._writing:
+            with contextlib.ExitStack() as alone:
+                for lock in (*self._reading, self._writing):
+                    alone.enter_context(lock)
                 ((busy, _, _),) = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             reason: object = "another program reads the store's file"
         except Exception as error:  # a full disk, a file that cannot be written any more: nothing may end this thread

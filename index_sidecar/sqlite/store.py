@@ -11,7 +11,7 @@ import json
 import sqlite3
 import struct
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,10 @@ from .reader import Row
 
 # Left to itself, SQLite may take an index that is in another order than asked for, and sort all rows it finds: hence
 # INDEXED BY, here and below.
-PAGES = f"SELECT id, user, sha256, {rows.VECTOR} FROM contents INDEXED BY contents_by_type WHERE type = ? ORDER BY key"
+PAGE = f"""
+SELECT key, id, user, sha256, {rows.VECTOR} FROM contents INDEXED BY contents_by_type
+WHERE type = ? AND key > ? ORDER BY key LIMIT ?
+"""
 _PUT = """
 INSERT INTO contents (id, type, user, sha256, created, truncated, block, preview) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET type = excluded.type, user = excluded.user, sha256 = excluded.sha256,
@@ -37,6 +40,7 @@ _SOME_ROWS = """
 SELECT (SELECT max(length(id)) FROM (SELECT id FROM contents ORDER BY key DESC LIMIT 1)),
     (SELECT length(bytes) FROM vectors WHERE block >= abs(random() % (SELECT max(block) FROM vectors)) LIMIT 1)
 """
+_SIZE = "SELECT count(*) FROM contents WHERE type = ?"
 _LENGTH = struct.Struct("<I")
 _DUPLICATES_NAMED = 100
 _IDS_A_READ = 1000
@@ -190,27 +194,38 @@ class SqliteStore:
     # For threads, not for the event loop: each over a connection of its own. They raise StoreError.
 
     def scan(self, batch: int) -> Iterator[list[Content]]:
-        """All contents, `batch` at a time."""
-        for page in self._pages(batch, f"SELECT {rows.CONTENT} FROM contents ORDER BY key"):
-            yield [rows.content(row) for row in page]
+        """All contents, `batch` at a time, each time as they are at that moment."""
+        for page in self._pages(batch, f"SELECT key, {rows.CONTENT} FROM contents WHERE key > ? ORDER BY key LIMIT ?"):
+            yield [rows.content(row[1:]) for row in page]
 
     def size(self, content_type: ContentType) -> int:
         """How many contents of a type there are."""
-        (((size,),),) = self._pages(1, "SELECT count(*) FROM contents WHERE type = ?", content_type)
-        return int(size)
+        with self._scanning() as connection:
+            return int(connection.execute(_SIZE, (content_type,)).fetchone()[0])
 
     def pages(self, content_type: ContentType, batch: int) -> Iterator[VectorPage]:
-        """All contents of a type, `batch` at a time, in the order they were first added: nearly that of the file."""
-        for page in self._pages(batch, PAGES, content_type):
-            ids, users, sha256s, vectors = zip(*page, strict=True)
+        """The contents of a type in the order they were first added: what is added again meanwhile can come again."""
+        for page in self._pages(batch, PAGE, content_type):
+            _, ids, users, sha256s, vectors = zip(*page, strict=True)
             yield VectorPage(ids, users, sha256s, np.frombuffer(b"".join(vectors), "<f4").reshape(-1, DIMENSION))
 
     def _pages(self, batch: int, query: str, *values: str) -> Iterator[list[Row]]:
+        """No read is longer than a page: while one lasts, nothing that was erased can be overwritten."""
+        after = 0
+        with self._scanning() as connection:
+            while True:
+                with self.database.scanning:
+                    page = connection.execute(query, (*values, after, batch)).fetchall()
+                if not page:
+                    return
+                after = page[-1][0]
+                yield page
+
+    @contextmanager
+    def _scanning(self) -> Iterator[sqlite3.Connection]:
         try:
             with closing(open_reader(self._path)) as connection:
-                cursor = connection.execute(query, values)
-                while page := cursor.fetchmany(batch):
-                    yield page
+                yield connection
         except sqlite3.Error as error:
             raise StoreError(f"{self._path} cannot be read ({error}): {RESTORE}") from error
 

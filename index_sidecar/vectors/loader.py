@@ -73,6 +73,7 @@ class IndexLoader:
             for page in _read_ahead(pages, reader):
                 if self._stop.is_set():
                     raise Stopped
+                page = _unknown(shelf, page)
                 prints = prints_of(page.sha256s)
                 lists = snapshot.lists_of(prints) if snapshot is not None else None
                 if appended is not None:
@@ -81,6 +82,15 @@ class IndexLoader:
                 shelf.enter(page.ids, page.users, prints)
             if appended is not None:
                 appended.result()
+
+
+def _unknown(shelf: Shelf, page: VectorPage) -> VectorPage:
+    """Without what came before: it was deleted and added again, which whoever fills a shelf beside writes is told."""
+    new = [place for place, content_id in enumerate(page.ids) if content_id not in shelf]
+    if len(new) == len(page.ids):
+        return page
+    ids, users, sha256s = page.ids, page.users, page.sha256s
+    return VectorPage([ids[n] for n in new], [users[n] for n in new], [sha256s[n] for n in new], page.vectors[new])
 
 
 def _read_ahead(pages: Iterator[VectorPage], reader: ThreadPoolExecutor) -> Iterator[VectorPage]:

@@ -42,6 +42,9 @@ class Shelf:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __contains__(self, content_id: str) -> bool:
+        return content_id in self._row_of
+
     @property
     def prints(self) -> Prints:
         """Of each row, for a moment only."""

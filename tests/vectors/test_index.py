@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from index_sidecar.archive.content import Content, ContentType, Embedding, Hit, Vector, digest
+from index_sidecar.archive.content import Content, ContentType, Embedding, Hit, Vector, VectorPage, digest
 from index_sidecar.archive.errors import NotReady
 from index_sidecar.sqlite.store import SqliteStore
 from index_sidecar.vectors.approximate import ApproximateVectors
@@ -281,6 +281,35 @@ async def test_a_type_that_has_shrunk_is_exact_again_with_all_that_changed_meanw
     for query in neighbourhoods(3, 9):
         assert await index.search(query, 2000, "image", None) == best(contents.values(), query, 2000, "image", None)
     await index.close()
+
+
+async def test_what_is_added_again_while_the_store_is_read_is_on_the_shelf_once(tmp_path: Path) -> None:
+    loop = asyncio.get_running_loop()
+
+    class Busy(SqliteStore):
+        """A store that others write to after each page of it was read."""
+
+        def pages(self, content_type: ContentType, batch: int) -> Iterator[VectorPage]:
+            for number, page in enumerate(super().pages(content_type, 100)):
+                yield page
+                if number == 1:
+                    asyncio.run_coroutine_threadsafe(self._again(), loop).result(10)
+
+        async def _again(self) -> None:
+            for content in contents[:150]:
+                await self.delete(content.id)
+                await self.put(content)
+
+    store, contents = Busy(tmp_path / "data" / "contents.sqlite"), contents_of(500)
+    await asyncio.gather(*(store.put(content) for content in contents))
+    index = await opened(store, NEVER)
+    assert await index.count("image") == 500
+    for query in neighbourhoods(3, 9):
+        assert await index.search(query, 1000, "image", None) == best(contents, query, 1000, "image", None)
+    await index.delete([content.id for content in contents[:150]])
+    assert await index.count("image") == 350
+    await index.close()
+    await store.close()
 
 
 async def test_a_build_anew_that_is_refused_goes_back_to_exact(
