@@ -100,7 +100,7 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
         if settings.index_url == "faiss":
             store, index = _on_this_machine(settings, stack)
             model = Model(embedder, store, queries, settings.queue_s)
-            service = ContentService(store, model, index, previews, settings.erase_wait_s)
+            service = ContentService(store, model, index, previews, settings.erase_wait_s, settings.queue_s)
             work = [_keep_filled(service, index, store)]
         else:
             collection = await _collection(settings)
@@ -108,7 +108,7 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
             on_cluster = QdrantIndex(collection, settings.qdrant_hnsw_ef)
             on_nodes = QdrantStore(collection)
             model = Model(embedder, on_nodes, queries, settings.queue_s)
-            service = ContentService(on_nodes, model, on_cluster, previews, settings.erase_wait_s)
+            service = ContentService(on_nodes, model, on_cluster, previews, settings.erase_wait_s, settings.queue_s)
             service.set_ready()
             work = []
         stack.push_async_callback(service.finish)

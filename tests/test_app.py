@@ -36,6 +36,13 @@ async def test_while_the_index_is_built_nothing_but_looking_is_served(settings: 
             sidecar.retrieve(b"0"),
             sidecar.call("DELETE", "/contents/id%200"),
         )
+        for path in ("add_content?id=a&type=text", "retrieve?type=text"):  # before the body is here
+            assert client.port is not None
+            reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
+            writer.write(f"POST /{path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999\r\n\r\n".encode())
+            async with asyncio.timeout(2):
+                assert b" 503 " in await reader.readline()
+            writer.close()
         for reply in refused:
             assert reply.error == (503, "not_ready")
             assert reply.headers["Retry-After"] == "1"

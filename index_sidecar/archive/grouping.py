@@ -5,7 +5,7 @@ Pure: vectors in, order out. Rows are unit vectors, so a product of two is their
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,33 +50,54 @@ def warm_up() -> None:
     import sklearn.cluster  # noqa: F401
 
 
-def seeds_of(history: Sequence[Content]) -> tuple[list[Seed], list[Content]]:
-    """The seeds in contents of one type, newest first, heaviest seed first; and the contents like no others.
+@dataclass(frozen=True, slots=True)
+class Clusters:
+    """What a history falls into, by row: each cluster's medoid and weight, and the contents like no others."""
 
-    HDBSCAN (Campello, Moulavi & Sander 2013) finds the clusters: Euclidean distance orders unit vectors as cosine does.
-    A cluster is spoken for by its medoid and weighs the sum of its members' recency, which halves over half of the
-    history. Where there is no cluster, the newest contents are seeds themselves.
+    medoids: tuple[tuple[int, float], ...]
+    outliers: tuple[int, ...]
+
+
+def clusters_of(history: Sequence[Content]) -> Clusters:
+    """The clusters in contents of one type, newest first.
+
+    HDBSCAN (Campello, Moulavi & Sander 2013) finds them: Euclidean distance orders unit vectors as cosine does. A
+    cluster is spoken for by its medoid and weighs the sum of its members' recency, which halves over half of the
+    history.
     """
     from sklearn.cluster import HDBSCAN  # not above: see warm_up
 
-    recency = np.exp2(-2 * np.arange(len(history)) / max(len(history), 1))
-    seeds: list[Seed] = []
-    labels = np.full(len(history), -1)
-    if len(history) > _SMALLEST_CLUSTER:
-        vectors = _vectors(history)
-        labels = HDBSCAN(min_cluster_size=_SMALLEST_CLUSTER, algorithm="brute", copy=True).fit(vectors).labels_
-        for label in range(labels.max() + 1):
-            members = np.flatnonzero(labels == label)
-            closeness = vectors[members] @ vectors[members].mean(axis=0)
-            stray = _strays(closeness)
-            labels[members[stray]] = -1
-            medoid = history[int(members[closeness.argmax()])]
-            seeds.append(Seed(medoid, "cluster", float(recency[members[~stray]].sum())))
+    if len(history) <= _SMALLEST_CLUSTER:
+        return Clusters((), tuple(range(len(history))))
+    vectors, recency, medoids = _vectors(history), _recency(history), []
+    labels = HDBSCAN(min_cluster_size=_SMALLEST_CLUSTER, algorithm="brute", copy=True).fit(vectors).labels_
+    for label in range(labels.max() + 1):
+        members = np.flatnonzero(labels == label)
+        closeness = vectors[members] @ vectors[members].mean(axis=0)
+        stray = _strays(closeness)
+        labels[members[stray]] = -1
+        medoids.append((int(members[closeness.argmax()]), float(recency[members[~stray]].sum())))
+    return Clusters(tuple(medoids), tuple(np.flatnonzero(labels == -1).tolist()))
+
+
+def seeds_of(
+    history: Sequence[Content], find: Callable[[Sequence[Content]], Clusters] = clusters_of
+) -> tuple[list[Seed], list[Content]]:
+    """The seeds in contents of one type, newest first, heaviest seed first; and the contents like no others.
+
+    `find` gives the clusters. Where there is none, the newest contents are seeds themselves.
+    """
+    clusters = find(history)
+    seeds = [Seed(history[row], "cluster", weight) for row, weight in clusters.medoids]
     if not seeds:
-        newest = zip(history[:_MOST_SEEDS], recency.tolist(), strict=False)
+        newest = zip(history[:_MOST_SEEDS], _recency(history).tolist(), strict=False)
         return [Seed(content, "item", weight) for content, weight in newest], []
     seeds.sort(key=lambda seed: -seed.weight)
-    return seeds[:_MOST_SEEDS], [history[row] for row in np.flatnonzero(labels == -1).tolist()]
+    return seeds[:_MOST_SEEDS], [history[row] for row in clusters.outliers]
+
+
+def _recency(history: Sequence[Content]) -> npt.NDArray[np.float64]:
+    return np.asarray(np.exp2(-2 * np.arange(len(history)) / max(len(history), 1)))
 
 
 def _strays(closeness: Rows) -> npt.NDArray[np.bool_]:
@@ -86,12 +107,14 @@ def _strays(closeness: Rows) -> npt.NDArray[np.bool_]:
     return np.asarray(closeness < median - _STRAY_SPREADS * max(spread, 0.01))
 
 
-def seeds_of_all(histories: Sequence[Sequence[Content]], seed: int) -> list[Seed]:
+def seeds_of_all(
+    histories: Sequence[Sequence[Content]], seed: int, find: Callable[[Sequence[Content]], Clusters] = clusters_of
+) -> list[Seed]:
     """The seeds of each type's history, and one of all outliers, drawn with the random seed, if there are any."""
     seeds: list[Seed] = []
     outliers: list[Content] = []
     for history in histories:
-        some, odd = seeds_of(history)
+        some, odd = seeds_of(history, find)
         seeds += some
         outliers += odd
     if outliers:

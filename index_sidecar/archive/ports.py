@@ -96,7 +96,7 @@ class Store(Protocol):
         """The user's newest contents of a type, newest first."""
 
     async def sample(self, content_type: ContentType, limit: int) -> list[Content]:
-        """A deterministic uniform sample: the contents of a type with the smallest SHA-256."""
+        """A deterministic uniform sample: one content of each of the smallest SHA-256 of a type."""
 
     async def page(self, user: str | None, content_type: ContentType | None, limit: int, after: str | None) -> Page:
         """Up to `limit` entries, of one user or type if said, from the cursor `after` on. Raises InvalidInput.

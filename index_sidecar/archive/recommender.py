@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from .admission import Admission
+from .cluster_cache import ClusterCache
 from .content import CONTENT_TYPES, Content, ContentType
 from .grouping import HISTORY, Recommendation, Seed, choose, new_to, seeds_of_all
 from .ports import Store, VectorIndex
@@ -15,6 +18,7 @@ from .search import Search
 
 _SPARE_CANDIDATES = 20
 _MOST_CANDIDATES = 1000  # a seed
+_CLUSTERS_BYTES = 16 * 1024 * 1024  # of some thousand users
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,23 +30,37 @@ class Recommended:
 
 
 class Recommender:
-    """Finds what others added that follows from a user's own; grouping.py is the mathematics."""
+    """Finds what others added that follows from a user's own; grouping.py is the mathematics.
 
-    def __init__(self, store: Store, index: VectorIndex, calibration: Callable[[], Awaitable[Calibration]]) -> None:
+    One for each core is computed at a time: more would only take longer, each of them.
+    """
+
+    def __init__(
+        self, store: Store, index: VectorIndex, calibration: Callable[[], Awaitable[Calibration]], queue_s: float
+    ) -> None:
+        """`queue_s`: how long a recommendation may wait for its turn."""
         self._store = store
         self._index = index
         self._calibration = calibration
+        self._clusters = ClusterCache(_CLUSTERS_BYTES)
+        self._admission = Admission(len(os.sched_getaffinity(0)), queue_s, "recommendations")
 
     async def recommend(
         self, user: str, search: Search, diversity: float, seed: int, history_types: Sequence[ContentType]
     ) -> Recommended:
-        """As the service promises it."""
+        """As the service promises it. Raises Overloaded when too many are asked for."""
+        async with self._admission.turn():
+            return await self._recommend(user, search, diversity, seed, history_types)
+
+    async def _recommend(
+        self, user: str, search: Search, diversity: float, seed: int, history_types: Sequence[ContentType]
+    ) -> Recommended:
         histories = await asyncio.gather(*(self._store.history(user, each, HISTORY) for each in history_types))
         history = [content for each in histories for content in each]
         if not history:
             return Recommended([], "no_history")
         calibration = await self._calibration()
-        seeds = await asyncio.to_thread(seeds_of_all, histories, seed)
+        seeds = await asyncio.to_thread(seeds_of_all, histories, seed, self._clusters.clusters_of)
         candidates = await self._candidates(user, history, seeds, search)
         groups = [[each] for each in CONTENT_TYPES] if search.target == "each" else [CONTENT_TYPES]
         chosen: list[Recommendation] = []

@@ -30,16 +30,19 @@ class ContentService:
     """Everything the routes can ask for. Raises only ContentError for what callers do or TorchServe does not do."""
 
     def __init__(
-        self, store: Store, model: Model, index: VectorIndex, previews: Previewer, erase_wait_s: float
+        self, store: Store, model: Model, index: VectorIndex, previews: Previewer, erase_wait_s: float, queue_s: float
     ) -> None:
-        """`erase_wait_s`: how long a call that erases waits for the overwriting, which goes on all the same."""
+        """`erase_wait_s`: how long a call that erases waits for the overwriting, which goes on all the same.
+
+        `queue_s`: how long a recommendation may wait for its turn.
+        """
         self._store = store
         self._index = index
         self._previews = previews
         self._erase_wait_s = erase_wait_s
         self.model = model
         self._calibrator = Calibrator(store.sample)
-        self._recommender = Recommender(store, index, self._calibration)
+        self._recommender = Recommender(store, index, self._calibration, queue_s)
         self._writes = Writes(store, index, self._set_unready)
         self._ready = False
 

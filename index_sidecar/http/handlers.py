@@ -53,6 +53,7 @@ async def add_content(request: web.Request, query: Query) -> web.Response:
     """Store the body under an id; 201 when it is new there."""
     started = time.perf_counter()
     only_user = only_user_of(request)
+    request.app[SERVICE].check_ready()  # before the body, which may be large, is read for nothing
     async with request.app[BODIES].read(request, query) as original:
         user, near = acting_user(request, query.get(OWNER)), query.get(NEAR)
         await request.app[ACCESS].count_model(request, query[TYPE])
@@ -72,6 +73,7 @@ async def retrieve_contents(request: web.Request, query: Query) -> web.Response:
 
 async def _retrieve(request: web.Request, query: Query, target: Target | None) -> web.Response:
     started = time.perf_counter()
+    request.app[SERVICE].check_ready()
     async with request.app[BODIES].read(request, query) as original:
         search = _search(query, query[TARGET] if target is None else target)
         await request.app[ACCESS].count_model(request, query[TYPE])

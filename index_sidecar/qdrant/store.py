@@ -120,9 +120,21 @@ class QdrantStore:
         return sorted(_contents(found), key=lambda content: (-content.created, content.id))
 
     async def sample(self, content_type: ContentType, limit: int) -> list[Content]:
-        """A deterministic uniform sample: the contents of a type with the smallest SHA-256."""
-        found = await self._scroll({"must": [matches("type", content_type)]}, limit, order_by="sample", **_WHOLE)
-        return sorted(_contents(found), key=lambda content: (content.sha256, content.id))
+        """A deterministic uniform sample: one content of each of the smallest SHA-256 of a type."""
+        chosen, order = {"must": [matches("type", content_type)]}, {"key": "sample"}
+        ids: dict[str, str] = {}  # by SHA-256
+        start: dict[str, int] = {}
+        while len(ids) < limit:
+            head = {"with_payload": ["id", "sha256", "sample"], "with_vector": False}
+            found = await self._scroll(chosen, limit, order_by={**order, **start}, **head)
+            points = [point["payload"] for point in found["points"]] if found else []
+            for payload in points:
+                ids.setdefault(payload["sha256"], payload["id"])
+            if len(points) < limit:
+                break
+            start = {"start_from": points[-1]["sample"] + 1}
+        found = await self.get_many([ids[sha256] for sha256 in sorted(ids)[:limit]])
+        return sorted(found, key=lambda content: content.sha256)
 
     async def page(self, user: str | None, content_type: ContentType | None, limit: int, after: str | None) -> Page:
         """Up to `limit` entries, of one user or type if said, from the place `after` on. Raises InvalidInput."""

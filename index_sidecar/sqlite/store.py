@@ -41,6 +41,7 @@ SELECT (SELECT max(length(id)) FROM (SELECT id FROM contents ORDER BY key DESC L
     (SELECT length(bytes) FROM vectors WHERE block >= abs(random() % (SELECT max(block) FROM vectors)) LIMIT 1)
 """
 _SIZE = "SELECT count(*) FROM contents WHERE type = ?"
+_SMALLEST = "SELECT min(key) FROM contents INDEXED BY contents_by_bytes WHERE type = ? GROUP BY sha256 LIMIT ?"
 _LENGTH = struct.Struct("<I")
 _DUPLICATES_NAMED = 100
 _IDS_A_READ = 1000
@@ -180,9 +181,8 @@ class SqliteStore:
         return await self._contents(chosen, user, content_type, limit)
 
     async def sample(self, content_type: ContentType, limit: int) -> list[Content]:
-        """Contents of one type as if drawn by chance, yet the same each time: those with the smallest SHA-256."""
-        chosen = "INDEXED BY contents_by_bytes WHERE type = ? ORDER BY sha256, key LIMIT ?"
-        return await self._contents(chosen, content_type, limit)
+        """As if drawn by chance, yet always the same: the oldest content of each of the smallest SHA-256 of a type."""
+        return await self._contents(f"WHERE key IN ({_SMALLEST}) ORDER BY sha256", content_type, limit)
 
     async def count(self) -> int:
         """How many contents are stored."""

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+import sklearn.cluster
+
+from index_sidecar.archive.errors import Overloaded
 from index_sidecar.archive.recommender import Recommender
 from index_sidecar.archive.relevance import Calibration
 from index_sidecar.archive.search import Search
@@ -15,6 +21,10 @@ from index_sidecar.vectors.index import FaissIndex
 from ..support.contents import content_of
 
 
+async def _calibration() -> Calibration:
+    return Calibration()
+
+
 async def test_in_an_archive_of_one_type_few_contents_are_read(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "contents.sqlite")
     contents = [content_of(f"id {i}", b"%d" % i, user="ann" if i % 100 == 0 else "bob") for i in range(3000)]
@@ -22,16 +32,100 @@ async def test_in_an_archive_of_one_type_few_contents_are_read(tmp_path: Path) -
     index = FaissIndex(tmp_path, "float32", 10**9, 0.95)
     await index.load(store)
 
-    async def calibration() -> Calibration:
-        return Calibration()
-
     read: list[str] = []
     store.database.reader.connection.set_trace_callback(read.append)
-    result = await Recommender(store, index, calibration).recommend("ann", Search(10), 0.3, 0, ("text", "image"))
+    result = await Recommender(store, index, _calibration, 2).recommend("ann", Search(10), 0.3, 0, ("text", "image"))
     assert len(result.recommendations) == 10
     asked = [statement for statement in read if "json_each" in statement]
     ids = sum(statement.count('"id ') for statement in asked)
     assert 1 <= len(asked) <= 2
     assert 10 <= ids <= 7 * (10 + 20)  # k and some spare ones of each seed
+    await index.close()
+    await store.close()
+
+
+@pytest.fixture
+def fits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many vectors were clustered, each time."""
+    seen: list[int] = []
+    fit = sklearn.cluster.HDBSCAN.fit
+
+    def counted(self: sklearn.cluster.HDBSCAN, vectors: object) -> sklearn.cluster.HDBSCAN:
+        seen.append(len(vectors))  # type: ignore[arg-type]
+        return fit(self, vectors)
+
+    monkeypatch.setattr(sklearn.cluster.HDBSCAN, "fit", counted)
+    return seen
+
+
+async def test_a_history_that_has_not_changed_is_not_clustered_again(tmp_path: Path, fits: list[int]) -> None:
+    store, index = SqliteStore(tmp_path / "contents.sqlite"), FaissIndex(tmp_path, "float32", 10**9, 0.95)
+    contents = [
+        replace(content_of(f"id {i}", b"%d" % i, user="ann" if i < 40 else "bob"), created=float(i)) for i in range(200)
+    ]
+    await asyncio.gather(*(store.put(each) for each in contents))
+    await index.load(store)
+    recommender = Recommender(store, index, _calibration, 2)
+
+    async def ask(seed: int) -> list[str]:
+        result = await recommender.recommend("ann", Search(10), 0.3, seed, ("text", "image"))
+        return [each.hit.id for each in result.recommendations]
+
+    first = await ask(0)
+    assert [await ask(0), len(await ask(1)), fits] == [first, 10, [40]]
+    await store.put(replace(content_of("id 7", b"something else", user="ann"), created=7.0))
+    await ask(0)
+    assert fits == [40, 40]  # the same ids, other bytes
+    await store.delete("id 8")
+    await ask(0)
+    assert fits == [40, 40, 39]
+    await store.put(contents[7])
+    await store.put(contents[8])
+    assert [await ask(0), fits] == [first, [40, 40, 39]]
+    await index.close()
+    await store.close()
+
+
+async def test_many_recommendations_at_once_hold_up_nobody_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, index = SqliteStore(tmp_path / "contents.sqlite"), FaissIndex(tmp_path, "float32", 10**9, 0.95)
+    await asyncio.gather(*(store.put(content_of(f"id {i}", b"%d" % i, user=f"u{i % 40}")) for i in range(400)))
+    await index.load(store)
+    lock, under_way, most = threading.Lock(), 0, 0
+    fit = sklearn.cluster.HDBSCAN.fit
+
+    def slow(self: sklearn.cluster.HDBSCAN, vectors: object) -> sklearn.cluster.HDBSCAN:
+        nonlocal under_way, most
+        with lock:
+            under_way += 1
+            most = max(most, under_way)
+        time.sleep(0.2)
+        with lock:
+            under_way -= 1
+        return fit(self, vectors)
+
+    monkeypatch.setattr(sklearn.cluster.HDBSCAN, "fit", slow)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    recommender = Recommender(store, index, _calibration, 0.5)
+
+    async def ask(user: str) -> tuple[float, int | None]:
+        started, refused = time.monotonic(), None
+        try:
+            await recommender.recommend(user, Search(5), 0.3, 0, ("text",))
+        except Overloaded as error:
+            refused = error.retry_after_s
+        return time.monotonic() - started, refused
+
+    answers = await asyncio.gather(*(ask(f"u{i}") for i in range(40)))
+    assert most == 2
+    assert max(seconds for seconds, _ in answers) < 2  # one after the other they take 4 s
+    refused = [retry for _, retry in answers if retry is not None]
+    assert 20 < len(refused) < 40
+    assert min(refused) >= 1
+    at_once = await asyncio.gather(*(ask(f"u{i}") for i in range(40)))
+    late = [seconds for seconds, retry in at_once if retry is not None]
+    assert sum(seconds < 0.1 for seconds in late) > 10  # it is known by now how long one takes
+    assert (await ask("u39"))[1] is None
     await index.close()
     await store.close()

@@ -147,6 +147,15 @@ async def test_a_sample_is_the_contents_with_the_smallest_digests(store: Store) 
         assert [(each.sha256, each.id) for each in found] == expected
 
 
+async def test_of_equal_contents_a_sample_has_one(store: Store) -> None:
+    contents = [*_some(30), *(content_of(f"again {i:03}", b"%d" % (i % 3 * 2)) for i in range(120))]
+    await _put(store, contents)
+    for limit in (7, 15, 50):
+        found = await store.sample("text", limit)
+        expected = sorted({each.sha256 for each in contents if each.type == "text"})[:limit]
+        assert [each.sha256 for each in found] == expected
+
+
 async def _all_pages(store: Store, limit: int, user: str | None, content_type: ContentType | None) -> list[Entry]:
     entries: list[Entry] = []
     after = None
