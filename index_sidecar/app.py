@@ -99,7 +99,7 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
         queries = QueryCache(settings.query_cache_bytes)
         if settings.index_url == "faiss":
             store, index = _on_this_machine(settings, stack)
-            model = Model(embedder, store, queries, settings.queue_s)
+            model = Model(embedder, store, queries, settings.queue_s, settings.torchserve_connections)
             service = ContentService(store, model, index, previews, settings.erase_wait_s, settings.queue_s)
             work = [_keep_filled(service, index, store)]
         else:
@@ -107,7 +107,7 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
             stack.push_async_callback(collection.close)
             on_cluster = QdrantIndex(collection, settings.qdrant_hnsw_ef)
             on_nodes = QdrantStore(collection)
-            model = Model(embedder, on_nodes, queries, settings.queue_s)
+            model = Model(embedder, on_nodes, queries, settings.queue_s, settings.torchserve_connections)
             service = ContentService(on_nodes, model, on_cluster, previews, settings.erase_wait_s, settings.queue_s)
             service.set_ready()
             work = []

@@ -52,7 +52,10 @@ class _Waiting:
 class Lanes:
     """Asks the model, a bounded amount at a time."""
 
-    def __init__(self, embedder: Embedder, queue_s: float) -> None:
+    def __init__(self, embedder: Embedder, queue_s: float, at_once: int = _MOST_UNDER_WAY) -> None:
+        """`at_once`: how many contents the embedder takes without having any of them wait."""
+        self._at_once = at_once
+        self._given = 0  # of them
         self._embedder = embedder
         self._queue_s = queue_s
         self._waiting: dict[Lane, deque[_Waiting]] = {lane: deque() for lane in Lane}
@@ -71,7 +74,7 @@ class Lanes:
         try:
             return await self._embedder.embed(data, content_type)
         finally:
-            self._under_way[lane] -= waiting.work
+            self._ended(waiting)
             self._speed.done(waiting.work, busy=self._busy())
             self._begin_next()
 
@@ -100,7 +103,7 @@ class Lanes:
                 raise _overloaded(self._queue_s) from None
         except asyncio.CancelledError:
             if waiting.turn.done() and not waiting.turn.cancelled():
-                self._under_way[waiting.lane] -= waiting.work
+                self._ended(waiting)
                 self._begin_next()
             else:
                 self._forget(waiting)
@@ -117,12 +120,19 @@ class Lanes:
                 first = waiting.popleft()
                 self._queued[lane] -= first.work
                 self._under_way[lane] += first.work
+                self._given += 1
                 first.turn.set_result(None)
                 self._speed.begin()
 
+    def _ended(self, waiting: _Waiting) -> None:
+        self._under_way[waiting.lane] -= waiting.work
+        self._given -= 1
+
     def _has_room(self, waiting: _Waiting) -> bool:
-        if not any(self._under_way.values()):
+        if not self._given:
             return True
+        if self._given >= self._at_once:
+            return False
         if sum(self._under_way.values()) + waiting.work > _MOST_UNDER_WAY:
             return False
         if waiting.lane is Lane.SEARCH:

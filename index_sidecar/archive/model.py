@@ -11,12 +11,12 @@ from .query_cache import QueryCache
 class Model:
     """Vectors of one model only. Every method raises InvalidInput, Unavailable or a kind of it, as ModelMismatch."""
 
-    def __init__(self, embedder: Embedder, store: Store, queries: QueryCache, queue_s: float) -> None:
-        """`queue_s`: how long a content may wait for its turn."""
+    def __init__(self, embedder: Embedder, store: Store, queries: QueryCache, queue_s: float, at_once: int) -> None:
+        """`queue_s`: how long a content may wait for its turn; `at_once`: how many the embedder takes at a time."""
         self._embedder = embedder
         self._store = store
         self._queries = queries
-        self._lanes = Lanes(embedder, queue_s)
+        self._lanes = Lanes(embedder, queue_s, at_once)
         self._served: str | None = None
 
     async def check(self) -> str:

@@ -23,6 +23,8 @@ _REFUSALS: dict[int, type[InvalidInput]] = {400: InvalidInput, 413: TooLarge, 41
 _UNAVAILABLE = "the embedding model does not answer at the moment; try again later"
 _TRIES = 3
 _DECODING_PAUSE_S = 0.05
+_MOST_ANSWER_BYTES = 1 << 16  # a vector has 2,048, a reason some hundred
+_LONGEST_FINGERPRINT = 256
 
 
 class _TryAgain(Exception):
@@ -44,8 +46,7 @@ class TorchServeEmbedder:
         self._answered_at = -math.inf
         self._timeout_s = timeout_s
         self._session = aiohttp.ClientSession(
-            # Requests beyond the pool wait here for their turn, within their timeout, instead of filling
-            # TorchServe's queue, which answers 503 when it is full.
+            # Whoever asks for more at once waits here, within the timeout: so lanes.py does not.
             connector=aiohttp.TCPConnector(limit=connections),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=2),
         )
@@ -111,13 +112,18 @@ class TorchServeEmbedder:
             async with self._session.post(
                 self._url, params={"type": content_type}, data=io.BytesIO(data), headers=headers
             ) as response:
-                body = await response.read()
+                body = await _read(response)
                 status, answer = response.status, response.headers
-        except aiohttp.ServerDisconnectedError as error:
-            raise _TryAgain from error  # a pooled connection TorchServe had closed meanwhile
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            raise _TryAgain from error  # a pooled connection TorchServe had closed, or reset, meanwhile
         fingerprint = answer.get("x-clip-model")
         if fingerprint is None:
             raise self._failure(status, body, token)
+        if not (0 < len(fingerprint) <= _LONGEST_FINGERPRINT and fingerprint.isascii() and fingerprint.isprintable()):
+            logger.error("the model calls itself %.200a: no line of ASCII, so it can be no fingerprint", fingerprint)
+            raise EmbedderUnavailable(_UNAVAILABLE)
         if status == 200:
             return _embedding(body, fingerprint, answer.get("x-clip-truncated") == "true")
         raise _refusal(status, body)
@@ -145,6 +151,16 @@ class TorchServeEmbedder:
         except (OSError, ValueError, KeyError, TypeError) as error:
             logger.warning("no inference token in TORCHSERVE_KEY_FILE=%s yet: %s", self._key_file, error)
             raise EmbedderUnavailable(_UNAVAILABLE) from error
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    body = b""
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > _MOST_ANSWER_BYTES:
+            logger.error("TorchServe answered %d with more than %d bytes", response.status, _MOST_ANSWER_BYTES)
+            raise EmbedderUnavailable(_UNAVAILABLE)
+    return body
 
 
 def _embedding(body: bytes, fingerprint: str, truncated: bool) -> Embedding:

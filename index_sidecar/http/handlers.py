@@ -173,7 +173,7 @@ async def health(request: web.Request, query: Query) -> web.Response:
         storage="unavailable" if contents is None else "available",
         embedder="available" if request.app[EMBEDDER].answers() else "unavailable",
         model=fingerprint,
-        weights=fingerprint.split(":")[1] if fingerprint else None,
+        weights=fingerprint.split(":")[1] if fingerprint and ":" in fingerprint else None,
         contents=None if contents is None else Counts(contents["text"], contents["image"]),
         erasures_due=service.erasures_due(),
     )

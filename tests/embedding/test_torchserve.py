@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -19,8 +20,10 @@ from index_sidecar.archive.errors import (
 )
 from index_sidecar.archive.request_id import request_id
 from index_sidecar.embedding.torchserve import TorchServeEmbedder
+from index_sidecar.settings import Settings
 
 from ..support.fake_torchserve import FINGERPRINT, PNG, SECRET, Failure, FakeTorchServe, Request, vector_of
+from ..support.sidecar import running
 
 TIMEOUT_S = 1.0
 
@@ -89,6 +92,7 @@ async def test_a_refusal_of_the_handler_reaches_the_caller_as_it_is(
         ("not_unit", EmbedderUnavailable, False),
         ("nan", EmbedderUnavailable, False),
         ("no_model", EmbedderUnavailable, False),
+        ("endless", EmbedderUnavailable, False),
     ],
 )
 async def test_a_failure_is_told_in_our_own_words_and_ends_with_its_cause(
@@ -154,6 +158,57 @@ async def test_a_restart_between_two_calls_is_not_noticed(embedder: TorchServeEm
     await fake.start()
     await asyncio.gather(*(embedder.embed(b"%d" % i, "text") for i in range(8)))
     assert len(fake.requests) == 16
+
+
+async def test_an_answer_without_end_is_given_up_at_once(
+    embedder: TorchServeEmbedder, fake: FakeTorchServe, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake.failure = "endless"
+    started = time.monotonic()
+    with pytest.raises(EmbedderUnavailable):
+        await embedder.embed(b"text", "text")
+    assert time.monotonic() - started < 0.8 * TIMEOUT_S
+    assert "more than 65536 bytes" in caplog.text
+
+
+async def test_a_reset_connection_is_tried_again(embedder: TorchServeEmbedder, fake: FakeTorchServe) -> None:
+    await embedder.embed(b"before", "text")
+    fake.resets = 2
+    assert (await embedder.embed(b"after", "text")).fingerprint == FINGERPRINT
+    fake.resets = 1000
+    with pytest.raises(EmbedderUnavailable):
+        await embedder.embed(b"never", "text")
+    assert fake.resets == 997
+
+
+@pytest.mark.parametrize("fingerprint", ["", "mod\xe8le", "a\tb", "x" * 257])
+async def test_what_is_no_line_of_ascii_is_no_fingerprint(
+    embedder: TorchServeEmbedder, fake: FakeTorchServe, fingerprint: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake.fingerprint = fingerprint
+    with pytest.raises(EmbedderUnavailable):
+        await embedder.embed(b"text", "text")
+    assert all(record.getMessage().isascii() for record in caplog.records)
+
+
+@pytest.mark.parametrize("fingerprint", ["x", ":", 'a"b', "one:two"])
+async def test_any_fingerprint_is_told_in_health(settings: Settings, fake: FakeTorchServe, fingerprint: str) -> None:
+    fake.fingerprint = fingerprint
+    async with running(settings) as sidecar:
+        assert (await sidecar.add("a", b"one")).status == 201
+        health = await sidecar.call("GET", "/health")
+        assert (health.status, health.json["model"]) == (200, fingerprint)
+        assert health.json["weights"] == (fingerprint.split(":")[1] if ":" in fingerprint else None)
+
+
+async def test_who_waits_for_a_connection_of_ours_hears_of_overload(settings: Settings, fake: FakeTorchServe) -> None:
+    few = replace(settings, torchserve_connections=2, torchserve_timeout_s=1, queue_s=0.7)
+    async with running(few) as sidecar:
+        fake.delay_s = 0.3
+        replies = await asyncio.gather(*(sidecar.retrieve(b"query %d" % i) for i in range(30)))
+        assert {reply.error for reply in replies if reply.status != 200} == {(503, "overloaded")}
+        assert 4 <= sum(reply.status == 200 for reply in replies) <= 8
+        assert fake.most_at_once <= 2
 
 
 async def test_the_key_file_may_come_late(embedder: TorchServeEmbedder, fake: FakeTorchServe) -> None:

@@ -11,6 +11,8 @@ import hashlib
 import json
 import re
 import secrets
+import socket
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -37,6 +39,7 @@ Failure = Literal[
     "not_unit",
     "nan",
     "no_model",
+    "endless",
 ]
 
 
@@ -84,6 +87,7 @@ class FakeTorchServe:
         self.fingerprint = FINGERPRINT
         self.delay_s = 0.0
         self.failure: Failure | None = None
+        self.resets = 0  # how many requests end with a reset of their connection before one is answered
         self.still_decoding = 0  # how many pictures are answered 503 before one is done
         self.max_request_bytes = 33_619_968
         self.requests: list[Request] = []
@@ -117,8 +121,15 @@ class FakeTorchServe:
             await self._runner.cleanup()
             self._runner = None
 
-    async def _predict(self, request: web.Request) -> web.Response:
+    async def _predict(self, request: web.Request) -> web.StreamResponse:
         data = await request.read()
+        if self.resets:
+            self.resets -= 1
+            assert request.transport is not None
+            at_once = struct.pack("ii", 1, 0)  # by a reset, not by an orderly end
+            request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+            request.transport.abort()
+            await self._stopping.wait()
         if request.headers.get("authorization") != f"Bearer {self.token}":
             return _own(400, "InvalidKeyException", "Token Authorization failed. Token either incorrect or expired")
         if len(data) > self.max_request_bytes:
@@ -133,7 +144,7 @@ class FakeTorchServe:
         finally:
             self._at_once -= 1
 
-    async def _fail(self, request: web.Request) -> web.Response | None:
+    async def _fail(self, request: web.Request) -> web.StreamResponse | None:
         match self.failure:
             case "queue_full":
                 return _own(503, "ServiceUnavailableException", f'Model "clip" has no worker to serve: {SECRET}')
@@ -156,6 +167,12 @@ class FakeTorchServe:
                 return self._vector(np.full(512, np.nan, "<f4").tobytes())
             case "no_model":
                 return web.Response(body=vector_of(b"", "text").tobytes())
+            case "endless":
+                answer = web.StreamResponse(headers={"x-clip-model": self.fingerprint})
+                await answer.prepare(request)
+                while True:
+                    await answer.write(bytes(1 << 16))
+                    await asyncio.sleep(0.001)
         return None
 
     def _answer(self, data: bytes, content_type: str) -> web.Response:
