@@ -6,7 +6,7 @@ BIN     := $(VENV)/bin
 QDRANT  := .qdrant/qdrant
 LOCK    := deploy/requirements/lock.txt
 
-.PHONY: help demo test check setup mar run bench qdrant lint lock clean
+.PHONY: help demo test check campaign setup mar run bench qdrant lint lock clean
 help:            ## this list
 	@grep -hE '^[a-z]+: *.*##' Makefile | sed 's/:.*##/ -/'
 
@@ -19,6 +19,9 @@ test: $(VENV)/.installed lint   ## set up, then lint, types and all tests, with 
 
 check: $(VENV)/.installed lint   ## what a change is tried with: lint, types, all tests that start no server; under a minute
 	$(BIN)/python -m pytest -m 'not servers'
+
+campaign: $(VENV)/.installed   ## the long runs of tests that take a while: thousands of requests made from the contract
+	CAMPAIGN=1 $(BIN)/python -m pytest tests/http/test_schemathesis.py
 
 setup: $(VENV)/.installed   ## the virtual environment with every pinned package
 

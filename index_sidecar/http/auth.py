@@ -28,7 +28,7 @@ CALLER = web.RequestKey("caller", Caller)
 
 # The scheme has no case, the key has; some clients send more than one blank.
 _BEARER = re.compile(r"bearer +([^\s]{1,512}) *", re.IGNORECASE)
-_ASK = "send an API key as `Authorization: Bearer KEY`; `python -m index_sidecar keys add` makes one"
+_ASK = "send an API key as `Authorization: Bearer KEY`; the operator of the archive makes keys"
 
 
 class Access:

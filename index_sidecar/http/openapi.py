@@ -17,8 +17,8 @@ from ..archive.content import ContentType
 from .call import Call, Gives
 from .codes import Code, Meets
 from .examples import EXAMPLES
-from .parameters import Parameter
-from .shapes import ErrorAnswer
+from .parameters import ID, Parameter
+from .shapes import AddAnswer, ErrorAnswer
 
 Json = dict[str, Any]
 
@@ -62,6 +62,7 @@ def document(calls: Sequence[Call], limits: Mapping[ContentType, int], needs_key
     errors: dict[str, Json] = {}
     for call in calls:
         paths.setdefault(call.path, {})[call.method.lower()] = _operation(call, limits, needs_key, errors)
+    _link(calls, paths)
     types = dict.fromkeys(each for call in calls for gives in call.gives for each in gives.json)
     _, schemas = msgspec.json.schema_components([*types, ErrorAnswer], ref_template=_SCHEMAS)
     headers = {
@@ -71,7 +72,7 @@ def document(calls: Sequence[Call], limits: Mapping[ContentType, int], needs_key
     key = {
         "type": "http",
         "scheme": "bearer",
-        "description": "an API key: `python -m index_sidecar keys add` makes one",
+        "description": "an API key, which the operator makes by `python -m index_sidecar keys add`",
     }
     made = {
         "openapi": "3.1.0",
@@ -91,6 +92,16 @@ def document(calls: Sequence[Call], limits: Mapping[ContentType, int], needs_key
         },
     }
     return msgspec.json.encode(made)
+
+
+def _link(calls: Sequence[Call], paths: dict[str, Json]) -> None:
+    """Say what can be done with the id of what was added."""
+    of_id = [call.operation for call in calls if "{id}" in call.path]
+    links = {name: {"operationId": name, "parameters": {ID.name: "$response.body#/id"}} for name in of_id}
+    for call in calls:
+        for gives in call.gives:
+            if AddAnswer in gives.json:
+                paths[call.path][call.method.lower()]["responses"][str(gives.status)]["links"] = links
 
 
 def _operation(call: Call, limits: Mapping[ContentType, int], needs_key: bool, errors: dict[str, Json]) -> Json:

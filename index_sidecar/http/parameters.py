@@ -93,7 +93,7 @@ class Choice(Generic[T]):
 
     def schema(self) -> dict[str, Any]:
         """As Kind says."""
-        return {"type": "string", "enum": list(self.choices)}
+        return {"type": "string", "enum": [*self.choices, *([] if self.empty is None else [""])]}
 
 
 @dataclass(frozen=True)

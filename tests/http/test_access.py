@@ -195,7 +195,7 @@ async def test_requests_at_once_are_limited_by_key(locked: Settings, fake: FakeT
     ],
 )
 async def test_an_open_archive_serves_its_own_names_only(settings: Settings, host: str, status: int) -> None:
-    async with running(replace(settings, allowed_hosts=("sidecar",))) as sidecar:
+    async with running(replace(settings, access="open", allowed_hosts=("sidecar",))) as sidecar:
         reply = await sidecar.call("GET", "/contents", headers={"Host": host})
         assert reply.status == status
         assert (await sidecar.call("GET", "/ready", headers={"Host": host})).status == 200

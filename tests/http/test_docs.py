@@ -20,7 +20,7 @@ PAGE = (ROOT / "docs" / "http.md").read_text()
 
 def _may_be(schema: dict[str, Any]) -> str:
     if "enum" in schema:
-        return ", ".join(f"`{each}`" for each in schema["enum"])
+        return ", ".join(f"`{each}`" for each in schema["enum"] if each)
     if schema["type"] in ("integer", "number"):
         kind = {"integer": "whole number", "number": "number"}[schema["type"]]
         return f"{kind}, {schema['minimum']} to {schema['maximum']}"

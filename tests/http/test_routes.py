@@ -19,7 +19,7 @@ from index_sidecar.archive.content import digest
 from index_sidecar.settings import Settings
 
 from ..support.fake_torchserve import FINGERPRINT, PNG, SECRET, Failure, FakeTorchServe, vector_of
-from ..support.sidecar import Sidecar, path_of, running
+from ..support.sidecar import AUTHORIZATION, Sidecar, path_of, running
 
 
 def _score(one: tuple[bytes, str], other: tuple[bytes, str]) -> Any:
@@ -452,7 +452,8 @@ async def test_health(sidecar: Sidecar) -> None:
 
 def _as_an_old_client(url: str, path: str, data: bytes, **query: str) -> bytes:
     """urllib sends the content type application/x-www-form-urlencoded with a raw body."""
-    request = urllib.request.Request(f"{url}/mv_retrieval/v0.1/{path}?{urlencode(query)}", data, method="POST")
+    address = f"{url}/mv_retrieval/v0.1/{path}?{urlencode(query)}"
+    request = urllib.request.Request(address, data, dict(AUTHORIZATION), method="POST")
     with urllib.request.urlopen(request, timeout=10) as response:
         assert request.get_header("Content-type") == "application/x-www-form-urlencoded"
         body: bytes = response.read()

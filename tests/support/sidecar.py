@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
@@ -29,6 +29,11 @@ from index_sidecar.settings import Settings
 from . import contract
 
 ROOT = Path(__file__).parent.parent.parent
+# With TEST_ACCESS=keys, tests that do not say who may come in run with keys, and their client shows one.
+ADMIN_KEY = "the-key-of-the-tests-which-is-long-enough"
+WITH_KEYS = os.environ.get("TEST_ACCESS") == "keys"
+BEARER = {"Authorization": f"Bearer {ADMIN_KEY}"}
+AUTHORIZATION = BEARER if WITH_KEYS else {}
 
 
 @dataclass(frozen=True)
@@ -111,16 +116,28 @@ class _Server(TestServer):
 
 def serving(settings: Settings) -> TestServer:
     """The app on a free port, as `python -m index_sidecar` runs it."""
+    if WITH_KEYS and not settings.access:
+        settings = with_keys(settings)
     server = _Server(create_app(settings))
     server.idle_s = settings.idle_timeout_s
     return server
+
+
+def with_keys(settings: Settings) -> Settings:
+    """The same with an API key of the role admin, which `running` has its client show, and without limits."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    key_file = settings.data_dir / "admin-key"
+    key_file.write_text(ADMIN_KEY)
+    unlimited = replace(settings, rate_limit="", model_rate_limit="", concurrent_requests=0)
+    return replace(unlimited, access="keys", admin_key_file=key_file)
 
 
 @contextlib.asynccontextmanager
 async def running(settings: Settings, without_model: bool = False) -> AsyncIterator[Sidecar]:
     """The app on a free port, ready."""
     async with serving(settings) as server:
-        client: TestClient[Any, Any] = TestClient(server)
+        shown = settings.admin_key_file is not None or (WITH_KEYS and not settings.access)
+        client: TestClient[Any, Any] = TestClient(server, headers=BEARER if shown else {})
         async with client:
             sidecar = Sidecar(client)
             await sidecar.wait_ready(without_model)

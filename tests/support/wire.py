@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from .sidecar import Sidecar
+from .sidecar import AUTHORIZATION, Sidecar
 
 BOUNDARY = "BoUnDaRy"
 FORM = f"Content-Type: multipart/form-data; boundary={BOUNDARY}"
@@ -42,7 +42,8 @@ class Answer:
 
 def request(path: str, body: bytes | None = b"", *headers: str, method: str = "POST", version: str = "1.1") -> bytes:
     """A request of raw bytes; without a length where the body is None."""
-    lines = [f"{method} {path} HTTP/{version}", "Host: localhost", *headers]
+    shown = [f"{name}: {value}" for name, value in AUTHORIZATION.items()]
+    lines = [f"{method} {path} HTTP/{version}", "Host: localhost", *shown, *headers]
     if body is not None:
         lines.append(f"Content-Length: {len(body)}")
     return "\r\n".join(lines).encode("utf-8", "surrogateescape") + b"\r\n\r\n" + (body or b"")
