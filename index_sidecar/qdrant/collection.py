@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -14,6 +15,7 @@ from .writes import write
 logger = logging.getLogger(__name__)
 
 _SCHEMA_VERSION = 1
+_LOOK_AGAIN_S = 0.05
 # What contents are chosen or ordered by, made before the first point comes.
 _PAYLOAD_INDEXES: dict[str, Any] = {
     "type": {"type": "keyword", "is_tenant": True},  # contents of one type lie together
@@ -155,16 +157,24 @@ class QdrantCollection:
             "metadata": {"schema": _SCHEMA_VERSION, "model": fingerprint},
         }
         try:
+            async with asyncio.timeout(self._nodes.timeout_s):
+                await self._make(body)
+                while self._fingerprint is None:  # a node learns of it when it has heard of the cluster's decision
+                    await self.check_model(fingerprint)
+                    await asyncio.sleep(0 if self._fingerprint else _LOOK_AGAIN_S)
+        except TimeoutError as error:
+            logger.error("Qdrant made the collection, and no node has it")
+            raise unavailable() from error
+
+    async def _make(self, body: dict[str, Any]) -> None:
+        try:
             await self._nodes.call("PUT", self._path, body)
             for field in _PAYLOAD_INDEXES:
                 await self._index_payload(field)
         except Refused as error:
             if error.status != 409:
                 raise _wrong(error) from error
-            # Another sidecar was faster, or our own first try was heard after all.
-        await self.check_model(fingerprint)
-        if self._fingerprint is None:
-            raise unavailable()  # made and taken away again
+            # Another caller was faster, or our own first try was heard after all.
 
     async def _index_payload(self, field: str) -> None:
         body = {"field_name": field, "field_schema": _PAYLOAD_INDEXES[field]}

@@ -58,7 +58,7 @@ class Nodes:
         # Sidecars spread over the nodes, unless `first` says otherwise.
         self._current = random.randrange(len(nodes)) if first is None else first  # noqa: S311
         self._rest = Rest(key_file)
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
 
     async def close(self) -> None:
         """Close the connections."""
@@ -75,10 +75,10 @@ class Nodes:
         """The `result` of a call that may be done twice. Raises Refused, or StorageUnavailable within the timeout."""
         data = json.dumps(body).encode() if body is not None else None
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self.timeout_s):
                 return await self._until_done(method, path, data, query)
         except TimeoutError as error:
-            logger.error("no node of Qdrant did %s %s within %g s", method, path, self._timeout_s)
+            logger.error("no node of Qdrant did %s %s within %g s", method, path, self.timeout_s)
             raise unavailable() from error
 
     async def first(self, method: str, path: str, body: Any = None, within_s: float = 1.0) -> Any:

@@ -54,12 +54,11 @@ class QdrantStore:
         return 0
 
     async def put(self, content: Content, preview: bytes | None = None) -> Written:
-        """Store a content with its vector, replacing what its id held: on every replica that lives when it returns.
-
-        What it replaced is not told.
-        """
+        """Store a content with its vector, replacing what its id held: on every replica that lives when it returns."""
+        there = {"ids": [point_id(content.id)], "with_payload": False, "with_vector": False}
+        replaced = await self._collection.read("/points", there)
         await self.put_all([(content, preview)])
-        return Written([])
+        return Written([], _untold() if replaced else None)
 
     async def put_all(self, contents: Sequence[tuple[Content, bytes | None]]) -> None:
         """Store contents of one model with their previews; of one id twice the last counts."""

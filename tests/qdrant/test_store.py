@@ -179,7 +179,7 @@ async def test_the_collection_that_vanishes_under_us_is_no_empty_archive(
 ) -> None:
     await store.put(content_of("a"))
     qdrant.nodes[0].call("DELETE", f"/collections/{collection_name}")
-    store._collection._nodes._timeout_s = 0.5
+    store._collection._nodes.timeout_s = 0.5
     for call in (store.get("a"), store.put(content_of("a")), store.count()):
         with pytest.raises(StorageUnavailable):
             await call
@@ -219,3 +219,26 @@ async def test_what_is_deleted_leaves_the_disk_on_demand(
         await store.put_all([(content_of(f"more {i}", b"%d" % i), os.urandom(20_000)) for i in range(100)])
     wait_for(lambda: not _lies_about(folder, secret.encode(), vector), 20)
     assert await store.count() == 500
+
+
+async def test_a_content_that_is_replaced_is_not_said_to_be_overwritten(
+    qdrant: QdrantServers, collection_name: str
+) -> None:
+    store = QdrantStore(qdrant.collection(collection_name))
+    assert await (await store.put(content_of("a", b"one"))).is_overwritten(5)  # nothing was there
+    assert not await (await store.put(content_of("a", b"two"))).is_overwritten(5)
+    assert not await (await store.delete("a")).is_overwritten(5)
+    assert await (await store.put(content_of("a", b"one"))).is_overwritten(5)
+    await store.close()
+
+
+async def test_of_many_first_contents_at_once_none_is_refused(
+    qdrant_cluster: QdrantServers, collection_name: str
+) -> None:
+    """The first makes the collection, a decision of the cluster that its nodes hear of one after the other."""
+    for number in range(4):
+        stores = [QdrantStore(qdrant_cluster.collection(f"{collection_name}-{number}", 30)) for _ in range(3)]
+        await asyncio.gather(*(stores[i % 3].put(content_of(f"id {i}", b"%d" % i)) for i in range(24)))
+        found = await stores[0].get_many([f"id {i}" for i in range(24)])
+        assert len(found) == 24
+        await asyncio.gather(*(store.close() for store in stores))
