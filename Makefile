@@ -15,10 +15,10 @@ demo: $(VENV)/.installed   ## set up, start both servers, load photographs and c
 	$(BIN)/python -m deploy.demo $(if $(ONCE),--once)
 
 test: $(VENV)/.installed lint   ## set up, then lint, types and all tests, with their coverage
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m pytest --numprocesses 2 --cov --cov-report=term
 
 check: $(VENV)/.installed lint   ## what a change is tried with: lint, types, all tests that start no server; under a minute
-	$(BIN)/python -m pytest -m 'not servers'
+	$(BIN)/python -m pytest --numprocesses 2 -m 'not servers'
 
 campaign: $(VENV)/.installed   ## the long runs of tests that take a while: thousands of requests made from the contract
 	CAMPAIGN=1 $(BIN)/python -m pytest tests/http/test_schemathesis.py

@@ -20,11 +20,17 @@ pytest_plugins = ["tests.support.real_servers", "tests.support.qdrant_server"]
 SERVERS = {"clip_mar", "containers", "qdrant", "qdrant_cluster", "sidecar_process", "small_mar"}
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need servers by what they ask for; others that start some bear the marker in their code."""
+    """Mark the tests that need servers by what they ask for; others that start some bear the marker in their code.
+
+    Of several workers, one runs all that asks TorchServe and one all that asks Qdrant: each server is started once.
+    """
     for item in items:
         if isinstance(item, pytest.Function) and SERVERS & set(item.fixturenames):
             item.add_marker("servers")
+        if item.get_closest_marker("servers"):
+            item.add_marker(pytest.mark.xdist_group("Qdrant" if "qdrant" in item.nodeid else "TorchServe"))
 
 
 @pytest.hookimpl(tryfirst=True)

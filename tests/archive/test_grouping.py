@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import time
 import urllib.request
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,22 +48,33 @@ def _theme(content_id: str) -> int:
     return int(content_id.split("-")[1])
 
 
-async def _world(sidecar: Sidecar, themes: int = 3, each: int = 30) -> None:
-    """`each` contents of every theme and type, added by bob: bob-THEME-NUMBER-TYPE."""
-    await asyncio.gather(
-        *(
-            _add(sidecar, f"bob-{theme}-{number}-{content_type}", theme, number, content_type, "bob")
-            for theme in range(themes)
-            for number in range(each)
-            for content_type in CONTENT_TYPES
-        )
-    )
+@pytest.fixture(scope="module")
+def world_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """30 contents of each of three themes and of either type, added by bob: bob-THEME-NUMBER-TYPE."""
+    folder = tmp_path_factory.mktemp("world") / "data"
+    contents = [
+        _planted(f"bob-{theme}-{number}-{content_type}", theme, number, content_type, "bob")
+        for theme in range(3)
+        for number in range(30)
+        for content_type in CONTENT_TYPES
+    ]
+
+    async def fill() -> None:
+        store = SqliteStore(folder / "contents.sqlite")
+        await asyncio.gather(*(store.put(content) for content in contents))
+        await store.close()
+
+    asyncio.run(fill())
+    return folder
 
 
 @pytest.fixture
-def world(runner: asyncio.Runner, sidecar: Sidecar) -> Sidecar:
-    runner.run(_world(sidecar))
-    return sidecar
+def world(runner: asyncio.Runner, settings: Settings, world_folder: Path) -> Iterator[Sidecar]:
+    """A sidecar with an archive of them."""
+    shutil.copytree(world_folder, settings.data_dir)
+    context = running(settings)
+    yield runner.run(context.__aenter__())
+    runner.run(context.__aexit__(None, None, None))
 
 
 async def _history(sidecar: Sidecar, themes: list[int], content_type: str = "text", user: str = "ann") -> None:
@@ -209,11 +223,11 @@ async def test_the_historical_call(world: Sidecar) -> None:
 
 
 async def test_the_cost_does_not_grow_with_the_history(settings: Settings) -> None:
-    # 10,000 contents of ann's and 600 of carl's; what is looked at of both is 300 of each type.
+    # 6,000 contents of ann's and 600 of carl's; what is looked at of both is 300 of each type.
     store = SqliteStore(settings.data_dir / "contents.sqlite")
     contents = [
         _planted(f"{user}-{number % 3}-{number}-{each}", number % 3, start + number, each, user)
-        for user, count, start in (("ann", 5000, 5000), ("carl", 300, 20_000), ("bob", 500, 0))
+        for user, count, start in (("ann", 3000, 5000), ("carl", 300, 20_000), ("bob", 500, 0))
         for number in range(count)
         for each in CONTENT_TYPES
     ]
@@ -223,12 +237,12 @@ async def test_the_cost_does_not_grow_with_the_history(settings: Settings) -> No
         await _recommend(sidecar)  # the first one calibrates
         best: dict[str, float] = {}
         for user in ("ann", "carl") * 10:
-            started = time.perf_counter()
+            started = time.process_time()  # what other processes do beside us does not count
             assert len((await _recommend(sidecar, user)).json["contents"]) == 10
-            best[user] = min(best.get(user, 9.0), time.perf_counter() - started)
+            best[user] = min(best.get(user, 9.0), time.process_time() - started)
     print({user: f"{seconds * 1000:.0f} ms" for user, seconds in best.items()})
     assert best["ann"] < 0.1
-    assert best["ann"] < 4 * best["carl"]
+    assert best["ann"] < 2 * best["carl"]
 
 
 # the mathematics

@@ -165,7 +165,10 @@ def best(
     """The plainest search there is: every score computed, and rounded as all are, then sorted."""
     chosen = [each for each in contents if each.type == content_type]
     chosen = [each for each in chosen if without_user is None or each.user != without_user]
-    scored = [(each, round(float(each.embedding.vector.astype(np.float64) @ query), 6)) for each in chosen]
+    if not chosen:
+        return []
+    scores = np.stack([each.embedding.vector for each in chosen]).astype(np.float64) @ query.astype(np.float64)
+    scored = [(each, round(float(score), 6)) for each, score in zip(chosen, scores, strict=True)]
     scored.sort(key=lambda pair: (-pair[1], pair[0].id))
     return [Hit(each.id, each.type, each.user, score) for each, score in scored[:k]]
 

@@ -23,7 +23,13 @@ from ..support.qdrant_server import QdrantServers
 OTHER_MODEL = "clip-vit-b-32:openai:fedcba9876543210:p1"
 
 
-@pytest.fixture(params=["sqlite", "qdrant, one node", "qdrant, three nodes"])
+@pytest.fixture(
+    params=[
+        "sqlite",
+        pytest.param("qdrant, one node", marks=pytest.mark.servers),
+        pytest.param("qdrant, three nodes", marks=pytest.mark.servers),
+    ]
+)
 def store(request: pytest.FixtureRequest, runner: asyncio.Runner, tmp_path: Path) -> Iterator[Store]:
     """An empty store on the test's loop."""
 

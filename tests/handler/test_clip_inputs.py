@@ -107,11 +107,11 @@ def test_the_first_frame_of_an_animation(kind: str) -> None:
 
 def test_the_pixel_cap_is_checked_before_decoding() -> None:
     data = _file(Image.new("1", (4000, 4000)), "PNG")
-    before = time.perf_counter()
+    before = time.thread_time()
     with pytest.raises(clip_inputs.Refusal, match="4000x4000") as caught:
         _pixels(data[:200], 15_999_999)  # the header is enough: there is nothing to decode
     assert (caught.value.status, caught.value.code) == (413, "too_many_pixels")
-    assert time.perf_counter() - before < 0.1
+    assert time.thread_time() - before < 0.1
     assert _pixels(data, 16_000_000).shape == (3, 224, 224)
 
 

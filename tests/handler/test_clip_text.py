@@ -34,10 +34,10 @@ def test_tokens_are_those_of_openai(openai_clip: OpenAIClip, text: str) -> None:
 def test_time_does_not_grow_with_the_text() -> None:
     random = np.random.default_rng(3)
     letters = "".join(chr(97 + i) for i in random.integers(0, 26, 64 * 1024))
-    before = time.perf_counter()
+    before = time.thread_time()
     TOKENIZER.tokenize(letters.encode())
     TOKENIZER.tokenize(("ab cd " * 11000).encode())
-    assert time.perf_counter() - before < 1.0
+    assert time.thread_time() - before < 1.0
 
 
 def test_the_cache_of_words_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from bench import mutations
 
 
 def test_broken_files_are_read_or_refused() -> None:
-    assert mutations.pictures(60) == []
+    assert mutations.pictures(25) == []
 
 
 def test_odd_texts_are_read_or_refused() -> None:

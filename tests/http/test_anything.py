@@ -150,7 +150,7 @@ async def test_no_request_breaks_anything(settings: Settings, caplog: pytest.Log
             assert answer.status < 400 or answer.error[0] == answer.status
 
     async with running(settings) as sidecar:
-        mutations = (_mutated(numbers.choice(SOUND), numbers) for _ in range(2000))
+        mutations = (_mutated(numbers.choice(SOUND), numbers) for _ in range(1000))
         await asyncio.gather(*(send_anything(sidecar, data) for data in mutations))
         assert {status for status in statuses if status >= 500} <= {503}
         assert set(statuses) >= {200, 201, 400, 404, 408}  # it comes deep enough in

@@ -16,6 +16,8 @@ from ..support.machines import Machine, machines
 from ..support.qdrant_server import QdrantServers, start_servers
 from ..support.sidecar import Reply, Sidecar, running
 
+pytestmark = pytest.mark.servers
+
 
 @pytest.fixture
 def three(tmp_path: Path) -> Iterator[tuple[QdrantServers, list[Machine]]]:

@@ -154,11 +154,11 @@ async def test_adds_go_on_at_their_pace_while_an_erasure_waits(path: Path) -> No
 async def test_a_read_ends_in_time(path: Path) -> None:
     store = SqliteStore(path, read_limit_s=0.3)
     forever = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
-    started = time.monotonic()
+    started = time.process_time()  # a read that went on behind the answer would go on computing
     reads = [store.database.reader.rows(tuple, forever), store.get("a")]  # the second one waits for the first
-    results = await asyncio.gather(*reads, return_exceptions=True)
+    results = await asyncio.wait_for(asyncio.gather(*reads, return_exceptions=True), 20)
     assert {type(result) for result in results} == {StorageUnavailable}
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
     assert await store.get("a") is None  # and the thread is free again
     await store.close()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import hashlib
 import json
 import re
@@ -60,9 +61,12 @@ def vector_of(data: bytes, content_type: str) -> npt.NDArray[np.float32]:
     return _unit(0.24 * common + 0.55 * own + 0.5 * theme + 0.62 * noise)
 
 
+@functools.lru_cache(1000)
 def _direction(name: bytes) -> npt.NDArray[np.float64]:
     vector = np.random.default_rng(int.from_bytes(hashlib.sha256(name).digest())).standard_normal(512)
-    return vector / np.linalg.norm(vector)
+    vector /= np.linalg.norm(vector)
+    vector.flags.writeable = False  # everybody gets the same one
+    return vector
 
 
 def _unit(vector: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
