@@ -306,8 +306,8 @@ def test_the_containers_commands_start_answer_and_stop(containers: tuple[Contain
     torchserve.wait()
     sidecar.start()
     sidecar.wait()
-    decoders = min(2, os.cpu_count() or 1)
-    assert len(torchserve.processes()) == 3  # the one that watches, Java, and its Python worker
+    decoders = len(os.sched_getaffinity(0))
+    assert len(torchserve.processes()) == 3 + decoders  # the one that watches, Java, and its Python worker
     assert len(sidecar.processes()) == 2
 
     url = sidecar.here("http://0.0.0.0:8090")
