@@ -78,12 +78,21 @@ class VectorPage(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Duplicates:
+    """How many of the hits that were looked at went under a better one, and which: the best 100 of them, best first."""
+
+    count: int
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """One answer of a search; `score` is the cosine similarity to the query, as exact as the index keeps vectors.
 
     It is rounded to 1e-6, so that equal contents score alike and a content scores 1 for itself.
 
-    `relevance` is as in relevance.py.
+    `relevance` is as in relevance.py. `created` is there where hits are ordered by it, `duplicates` where copies are
+    folded and there are any.
     """
 
     id: str
@@ -91,6 +100,8 @@ class Hit:
     user: str | None
     score: float
     relevance: float | None = None
+    created: float | None = None
+    duplicates: Duplicates | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,13 +152,8 @@ def digest(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-def ranked(hits: list[Hit], k: int, rank: Rank = "score") -> list[Hit]:
-    """The k best hits; equal ones in the order of their ids, so that answers are stable.
-
-    By relevance only where that of all is known.
-    """
-    if rank == "relevance" and all(hit.relevance is not None for hit in hits):
-        return sorted(hits, key=lambda hit: (-(hit.relevance or 0.0), -hit.score, hit.id))[:k]
+def ranked(hits: list[Hit], k: int) -> list[Hit]:
+    """The k best hits by score; equal ones in the order of their ids, so that answers are stable."""
     return sorted(hits, key=lambda hit: (-hit.score, hit.id))[:k]
 
 

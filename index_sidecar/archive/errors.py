@@ -15,6 +15,7 @@ class ContentError(Exception):
     │   ├── TooLarge          ... too big to be taken
     │   └── Unsupported       ... not a kind of file we read
     ├── NotFound              no content has this id
+    ├── Taken                 the id holds a content already, and the caller wants a free one
     ├── Unauthorized          the caller has not shown who it is
     ├── Forbidden             the caller may not do this
     ├── Misdirected           the request was not meant for this service
@@ -49,6 +50,10 @@ class Unsupported(InvalidInput):
 
 class NotFound(ContentError):
     code = "not_found"
+
+
+class Taken(ContentError):
+    code = "id_taken"
 
 
 class Unauthorized(ContentError):

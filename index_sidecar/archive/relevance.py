@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from .content import CONTENT_TYPES, Content, ContentType, Hit
+from .content import CONTENT_TYPES, Content, ContentType, Hit, Vector
 
 SAMPLE = 512
 """Contents of each type that stand for all of it."""
@@ -52,9 +52,22 @@ class Background:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """The backgrounds by (type of the query, type of the content), as far as they are known."""
+    """The backgrounds by (type of the query, type of the content), as far as they are known.
+
+    `samples` has the vectors they come from, (n, 512) by type.
+    """
 
     backgrounds: Mapping[Direction, Background] = field(default_factory=dict)
+    samples: Mapping[ContentType, Vector] = field(default_factory=dict, compare=False, repr=False)
+
+    def of_question(self, vector: Vector) -> Calibration:
+        """What contents by chance score for this one vector, which is of no type: the same for either."""
+        backgrounds = {each: _background(sample @ vector) for each, sample in self.samples.items()}
+        return Calibration({(query, each): known for each, known in backgrounds.items() for query in CONTENT_TYPES})
+
+    def means(self) -> dict[ContentType, Vector]:
+        """The mean vector of each type of which enough is known."""
+        return {each: sample.mean(axis=0) for each, sample in self.samples.items()}
 
     def relevance(self, score: float, query: ContentType, content: ContentType) -> float | None:
         """0..1, rising with the score; None where the archive is too small to say what is usual."""
@@ -93,9 +106,13 @@ def calibrate(samples: Mapping[ContentType, Sequence[Content]]) -> Calibration:
             pairs = vectors[query] @ vectors[content].T
             others = digests[query][:, None] != digests[content][None, :]  # the same bytes are no pair by chance
             if others.any():
-                low, median = np.percentile(pairs[others], (_LOWER_PERCENTILE, 50.0))
-                backgrounds[query, content] = Background(float(median), max(float(median - low), 1e-6))
-    return Calibration(backgrounds)
+                backgrounds[query, content] = _background(pairs[others])
+    return Calibration(backgrounds, vectors)
+
+
+def _background(scores: Scores) -> Background:
+    low, median = np.percentile(scores, (_LOWER_PERCENTILE, 50.0))
+    return Background(float(median), max(float(median - low), 1e-6))
 
 
 class Calibrator:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Literal
 
-from .content import CONTENT_TYPES, Content, ContentType, Hit, IndexState, Original, Page, Vector, ranked
-from .errors import EmbedderUnavailable, NotFound, NotReady
+from .content import CONTENT_TYPES, Content, ContentType, Hit, IndexState, Original, Page
+from .errors import EmbedderUnavailable, NotFound, NotReady, Taken
+from .finder import Asked, Finder
 from .model import Model
 from .ports import Previewer, Store, VectorIndex, Written
+from .questions import Part, Term, combined
 from .recommender import Recommended, Recommender
 from .relevance import Calibration, Calibrator
 from .results import Added, Erased, Retrieved
@@ -34,7 +35,7 @@ class ContentService:
     ) -> None:
         """`erase_wait_s`: how long a call that erases waits for the overwriting, which goes on all the same.
 
-        `queue_s`: how long a recommendation may wait for its turn.
+        `queue_s`: how long a recommendation, or a search that looks deep, may wait for its turn.
         """
         self._store = store
         self._index = index
@@ -42,6 +43,7 @@ class ContentService:
         self._erase_wait_s = erase_wait_s
         self.model = model
         self._calibrator = Calibrator(store.sample)
+        self._finder = Finder(store, index, self._calibration, queue_s)
         self._recommender = Recommender(store, index, self._calibration, queue_s)
         self._writes = Writes(store, index, self._set_unready)
         self._ready = False
@@ -54,18 +56,22 @@ class ContentService:
         user: str | None,
         near: float | None = None,
         only_user: str | None = None,
+        only_new: bool = False,
     ) -> Added:
         """Encode a text or an image and store it under its id: durable and searchable when this returns.
 
         The same bytes, type and user under the same id change nothing; bytes stored before under any id are not
         encoded again. From the cosine `near` on, others count as near duplicates. Raises Forbidden where the id holds
-        the content of another than `only_user`.
+        the content of another than `only_user`, and Taken with `only_new` where it holds any: of several that ask for
+        it at once, one gets it.
         """
         self.check_ready()
         sha256 = original.sha256
         async with self._writes.turns.of(content_id):
             before = await self._store.get(content_id)
             check_owner(before, only_user)
+            if before is not None and only_new:
+                raise Taken("this id holds a content already")
             same_bytes = await self._store.same_bytes(sha256, content_type)
             status: Literal["added", "unchanged", "replaced"]
             written = Written([])
@@ -100,33 +106,34 @@ class ContentService:
         One ranking of the k best of both types for `any` or of one type; for `each`, the k best texts, then the k
         best images.
         """
-        self.check_ready()
-        query = await self.model.embed_query(original, content_type)
-        original.release()
-        return Retrieved(await self._search(query.vector, content_type, search), query.truncated)
+        return await self.search([Part(original, content_type)], search)
 
     async def similar(self, content_id: str, search: Search) -> list[Hit]:
         """The other contents most similar to a stored one, which the model is not asked for. Raises NotFound."""
-        self.check_ready()
-        content = await self.get_content(content_id)
-        one_more = replace(search, k=search.k + 1)
-        hits = await self._search(content.embedding.vector, content.type, one_more)
-        others = [hit for hit in hits if hit.id != content_id]
-        if search.target == "each":
-            return [hit for each in CONTENT_TYPES for hit in [o for o in others if o.type == each][: search.k]]
-        return others[: search.k]
+        return (await self.search([Part(content_id, None)], search)).hits
 
-    async def _search(self, vector: Vector, query_type: ContentType, search: Search) -> list[Hit]:
-        searches = (self._index.search(vector, search.k, each, search.without_user) for each in search.types)
-        calibration, answers = await asyncio.gather(self._calibration(), asyncio.gather(*searches))
-        hits: list[Hit] = []
-        for found in answers:
-            hits += calibration.rated(found, query_type)
-        if search.min_score is not None:
-            hits = [hit for hit in hits if hit.score >= (search.min_score or 0.0)]
-        if search.min_relevance is not None:
-            hits = [hit for hit in hits if hit.relevance is None or hit.relevance >= (search.min_relevance or 0.0)]
-        return hits if search.target == "each" else ranked(hits, search.k, search.rank)
+    async def search(self, parts: Sequence[Part], search: Search) -> Retrieved:
+        """The contents most similar to some parts taken together, but for those that the parts name by id.
+
+        Raises NotFound for an id that is not there, InvalidInput when the parts cancel each other out.
+        """
+        self.check_ready()
+        asked = await asyncio.gather(*(self._term(part) for part in parts))
+        terms = [term for term, _ in asked]
+        vector = combined(terms, (await self._calibration()).means() if len(terms) > 1 else {})
+        ids = {part.what for part in parts if isinstance(part.what, str)}
+        hits = await self._finder.find(Asked(vector, terms[0].type if len(terms) == 1 else None, ids), search)
+        return Retrieved(hits, any(truncated for _, truncated in asked))
+
+    async def _term(self, part: Part) -> tuple[Term, bool]:
+        """The vector of a part, and whether its text was cut for it."""
+        if isinstance(part.what, str):
+            content = await self.get_content(part.what)
+            return Term(content.embedding.vector, content.type, part.weight), False
+        assert part.type is not None
+        query = await self.model.embed_query(part.what, part.type)
+        part.what.release()
+        return Term(query.vector, part.type, part.weight), query.truncated
 
     async def recommend(
         self, user: str, search: Search, diversity: float, seed: int, history_types: Sequence[ContentType]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 from aiohttp import web
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from ..archive.content import CONTENT_TYPES, Content, ContentType, Entry, Hit, IndexState, Page, Target
 from ..archive.grouping import Recommendation
@@ -20,6 +20,7 @@ from .shapes import (
     Columns,
     ColumnsOfEach,
     ContentAnswer,
+    Duplicates,
     EraseAnswer,
     EraseUserAnswer,
     FoundContent,
@@ -154,7 +155,11 @@ def tagged(request: web.Request, etag: str, body: bytes, headers: dict[str, str]
 
 
 def _found(hits: Sequence[Hit]) -> list[FoundContent]:
-    return [FoundContent(hit.id, hit.type, hit.user, hit.score, hit.relevance) for hit in hits]
+    return [FoundContent(hit.id, hit.type, hit.user, hit.score, hit.relevance, _copies(hit)) for hit in hits]
+
+
+def _copies(hit: Hit) -> Duplicates | UnsetType:
+    return UNSET if hit.duplicates is None else Duplicates(hit.duplicates.count, hit.duplicates.ids)
 
 
 def _columns_of(hits: Sequence[Hit]) -> tuple[Columns, Columns]:

@@ -24,10 +24,12 @@ class Meets(Enum):
     CHANGES = "changes"  # it needs one that may change things
     UNSAFE = "unsafe"  # its method is one that browsers are kept from sending for foreign pages
     BODY = "body"
+    PARTS = "parts"  # it asks by several parts
     MODEL = "model"
     INDEX = "index"
     STORE = "store"
     WRITE = "write"
+    NEW = "new"  # it may ask for an id that is free
     ID = "id"  # it names a content
     PREVIEW = "preview"
     NO_CALL = "no_call"  # there is none at this path, or not with this method

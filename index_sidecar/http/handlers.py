@@ -22,6 +22,7 @@ from .parameters import (
     ASKER,
     DIVERSITY,
     ERASED_USER,
+    FOLD,
     ID,
     K_RECOMMENDED,
     LIMIT,
@@ -30,7 +31,9 @@ from .parameters import (
     NEAR,
     OF_TYPE,
     OF_USER,
+    OFFSET,
     ONE_ID,
+    ORDER,
     OWNER,
     RANK,
     READER,
@@ -52,12 +55,13 @@ _HEALTH_S = 2.0  # whoever asks for our health must not wait for the storage's
 async def add_content(request: web.Request, query: Query) -> web.Response:
     """Store the body under an id; 201 when it is new there."""
     started = time.perf_counter()
-    only_user = only_user_of(request)
+    only_user, only_new = only_user_of(request), wants_new(request)
     request.app[SERVICE].check_ready()  # before the body, which may be large, is read for nothing
     async with request.app[BODIES].read(request, query) as original:
         user, near = acting_user(request, query.get(OWNER)), query.get(NEAR)
         await request.app[ACCESS].count_model(request, query[TYPE])
-        added = await request.app[SERVICE].add_content(original, query[ID], query[TYPE], user, near, only_user)
+        service = request.app[SERVICE]
+        added = await service.add_content(original, query[ID], query[TYPE], user, near, only_user, only_new)
     return answers.added(added, near is not None, started)
 
 
@@ -204,5 +208,22 @@ async def _get_content_called(content_id: str, request: web.Request) -> web.Resp
 
 
 def _search(query: Query, target: Target) -> Search:
-    min_score, min_relevance = query.get(MIN_SCORE), query.get(MIN_RELEVANCE)
-    return Search(query[K], target, query.get(ASKER), min_score, min_relevance, query[RANK])
+    return Search(
+        query[K],
+        target,
+        query.get(ASKER),
+        query.get(MIN_SCORE),
+        query.get(MIN_RELEVANCE),
+        query[RANK],
+        query[OFFSET],
+        query[FOLD] == "true",
+        query[ORDER],
+    )
+
+
+def wants_new(request: web.Request) -> bool:
+    """Whether an add shall fail where the id is taken: `If-None-Match: *` (RFC 9110). Raises InvalidInput."""
+    given = request.headers.getall("If-None-Match", ())
+    if given and [each.strip() for each in given] != ["*"]:
+        raise InvalidInput("an add takes If-None-Match only as `*`: the id shall be free", "invalid_if_none_match")
+    return bool(given)

@@ -51,6 +51,12 @@ _IF_NONE_MATCH = {
     "description": "the ETag of what is at hand",
     "schema": {"type": "string"},
 }
+_IF_FREE = {
+    "name": "If-None-Match",
+    "in": "header",
+    "description": "`*`: fail with 412 where the id holds a content already",
+    "schema": {"type": "string", "enum": ["*"]},
+}
 
 
 def document(calls: Sequence[Call], limits: Mapping[ContentType, int], needs_key: bool) -> bytes:
@@ -110,6 +116,8 @@ def _operation(call: Call, limits: Mapping[ContentType, int], needs_key: bool, e
     parameters = [_parameter(call, each) for each in call.takes]
     if any(gives.status == 304 for gives in call.gives):
         parameters.append(_IF_NONE_MATCH)
+    if Meets.NEW in call.meets:
+        parameters.append(_IF_FREE)
     made: Json = {
         "operationId": call.operation,
         "summary": summary,

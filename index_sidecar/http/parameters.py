@@ -19,6 +19,7 @@ from ..archive.content import (
     check_id,
 )
 from ..archive.errors import InvalidInput
+from ..archive.search import DEPTH, ORDERS, Order
 
 MOST_RECOMMENDED = 100
 MOST_A_PAGE = 1000
@@ -152,6 +153,7 @@ def _wrong(name: str, what: str) -> InvalidInput:
 _TYPES: Choice[ContentType] = Choice(CONTENT_TYPES)
 _TARGETS: Choice[Target] = Choice(TARGETS, empty="any")
 _RANKS: Choice[Rank] = Choice(RANKS)
+_ORDERS: Choice[Order] = Choice(ORDERS)
 
 ID = Parameter("id", "the caller's own name of the content", Name(), required=True)
 TYPE = Parameter("type", "what the body is", _TYPES, required=True)
@@ -164,6 +166,10 @@ ASKER = Parameter("user", "whose own contents are left out", Name())
 MIN_SCORE = Parameter("min_score", "the lowest score to answer with", Decimal(-1, 1))
 MIN_RELEVANCE = Parameter("min_relevance", "the lowest relevance to answer with", Decimal(0, 1))
 RANK = Parameter("rank", "what the best are the best by", _RANKS, "score")
+
+OFFSET = Parameter("offset", "how many of the best to pass over: with k, 10,000 at most", Whole(0, DEPTH), 0)
+FOLD = Parameter("fold", "whether copies of a better hit go under it", Choice(("true", "false")), "false")
+ORDER = Parameter("order", "newest: by age, among what passes min_relevance or min_score", _ORDERS, "best")
 
 READER = Parameter("user", "whose contents the recommendations follow from", Name(), required=True)
 K_RECOMMENDED = replace(K, kind=Whole(1, MOST_RECOMMENDED))

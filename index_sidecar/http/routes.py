@@ -21,6 +21,7 @@ from .parameters import (
     ASKER,
     DIVERSITY,
     ERASED_USER,
+    FOLD,
     ID,
     K_RECOMMENDED,
     LIMIT,
@@ -29,7 +30,9 @@ from .parameters import (
     NEAR,
     OF_TYPE,
     OF_USER,
+    OFFSET,
     ONE_ID,
+    ORDER,
     OWNER,
     RANK,
     READER,
@@ -58,7 +61,8 @@ from .shapes import (
 
 _ADD = (ID, TYPE, OWNER, NEAR)
 _RETRIEVE = (TYPE, K, ASKER, MIN_SCORE, MIN_RELEVANCE, RANK)
-_SIMILAR = (ID, K, ASKER, TARGET, MIN_SCORE, MIN_RELEVANCE, RANK)
+_PAGED = (OFFSET, FOLD, ORDER)
+_SIMILAR = (ID, K, ASKER, TARGET, MIN_SCORE, MIN_RELEVANCE, RANK, *_PAGED)
 _RECOMMEND = (READER, K_RECOMMENDED, DIVERSITY, SEED)
 
 _STORE = (Meets.STORE,)
@@ -66,7 +70,7 @@ _CONTENT = (Meets.STORE, Meets.ID)
 _SEARCH = (Meets.STORE, Meets.INDEX)
 _NEIGHBOURS = (*_SEARCH, Meets.ID)
 _QUERY = (*_SEARCH, Meets.BODY, Meets.MODEL)
-_ADDING = (*_QUERY, Meets.WRITE)
+_ADDING = (*_QUERY, Meets.WRITE, Meets.NEW)
 _ERASING = (*_SEARCH, Meets.WRITE)
 _ERASING_ONE = (*_ERASING, Meets.ID)
 _PREVIEW = (*_CONTENT, Meets.PREVIEW)
@@ -115,7 +119,7 @@ _OLD = "/mv_retrieval/v0.1"
 
 CALLS = (
     Call("POST", "/add_content", handlers.add_content, _ADDED, _ADD, _WRITER, meeting=_ADDING),
-    Call("POST", "/retrieve", handlers.retrieve, _RETRIEVED, (*_RETRIEVE, TARGET), meeting=_QUERY),
+    Call("POST", "/retrieve", handlers.retrieve, _RETRIEVED, (*_RETRIEVE, TARGET, *_PAGED), meeting=_QUERY),
     Call("POST", "/recommend", handlers.recommend, _RECOMMENDED, (*_RECOMMEND, TARGET), meeting=_SEARCH),
     Call("GET", "/contents", handlers.get_contents, _PAGE, (OF_USER, OF_TYPE, LIMIT, AFTER, ONE_ID), meeting=_CONTENT),
     Call("GET", "/contents/{id}", handlers.get_content, _STORED, (ID,), meeting=_CONTENT),

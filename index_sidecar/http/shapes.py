@@ -55,6 +55,13 @@ class AddAnswer(Struct, frozen=True):
     overwritten: Overwritten = UNSET
 
 
+class Duplicates(Struct, frozen=True):
+    """Copies of a hit among the hits that were looked at, folded under it."""
+
+    count: int
+    ids: Annotated[tuple[str, ...], Meta(description="the 100 best of them, best first")]
+
+
 class FoundContent(Struct, frozen=True):
     """A content of the archive, and how near it is to what was asked."""
 
@@ -63,6 +70,7 @@ class FoundContent(Struct, frozen=True):
     user: str | None
     score: Score
     relevance: Relevance
+    duplicates: Annotated[Duplicates | UnsetType, Meta(description="with `fold`, where there are any")] = UNSET
 
 
 class Columns(Struct, frozen=True):
@@ -111,7 +119,7 @@ class Because(Struct, frozen=True):
     kind: Kind
 
 
-class RecommendedContent(FoundContent, frozen=True):
+class RecommendedContent(FoundContent, frozen=True, kw_only=True):
     """A content that is new to the user, and why."""
 
     because: Because

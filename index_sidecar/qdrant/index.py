@@ -11,7 +11,7 @@ from typing import Any
 from ..archive.content import Content, ContentType, Hit, IndexState, Vector, ranked
 from .collection import QdrantCollection, matches
 
-_MOST_FETCHED = 10_000
+_MOST_FETCHED = 20_000  # of equal scores; twice the deepest search
 _COUNT_EVERY_S = 2.0
 _COUNT_AT_LEAST_EVERY_S = 30.0
 

@@ -154,9 +154,19 @@ class Shelf:
             return [[] for _ in queries]
         # To choose rows inside the search would forgo the matrix product, so more is fetched and the user's dropped;
         # some more than k show whether k cuts through scores that are equal once they are rounded.
-        fetch = max(
+        fetch = [
             query.k + _SLACK + query.k // 8 + min(self.owners.count(query.without_user), query.k) for query in queries
-        )
+        ]
+        if self.vectors.complete:
+            return self._search_together(queries, max(fetch))
+        # Who asks an approximate index for more meets others: each answer has to be as if it were asked alone.
+        answers: dict[int, list[Hit]] = {}
+        for size in sorted(set(fetch)):
+            alike = [number for number, each in enumerate(fetch) if each == size]
+            answers.update(zip(alike, self._search_together([queries[n] for n in alike], size), strict=True))
+        return [answers[number] for number in range(len(queries))]
+
+    def _search_together(self, queries: Sequence[Query], fetch: int) -> list[list[Hit]]:
         scores, found = self.vectors.search(np.stack([query.vector for query in queries]), min(len(self), fetch))
         return [self._settle(*each) for each in zip(queries, scores, found, strict=True)]
 
