@@ -101,7 +101,7 @@ def _qdrant_url(value: str) -> QdrantUrl:
 def _migrate(settings: Settings, arguments: argparse.Namespace) -> None:
     try:
         asyncio.run(_copy_to_cluster(settings, arguments.to))
-    except (migrate.MigrationError, StoreError, ContentError) as error:
+    except (migrate.MigrationError, StoreError, ContentError, OSError) as error:
         print(f"index_sidecar: not migrated: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:

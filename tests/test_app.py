@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 from pathlib import Path
 
 import pytest
+from aiohttp import ClientSession
 from aiohttp.test_utils import TestClient
 
 from index_sidecar.settings import Settings
@@ -126,3 +128,39 @@ async def test_the_process_ends_orderly_when_it_is_told_to(settings: Settings, t
         await asyncio.to_thread(process.start)
         assert await asyncio.to_thread(process.stop) == 0
     assert sorted(os.listdir(settings.data_dir)) == ["contents.sqlite", "lock"]  # no WAL: all of it is in the file
+
+
+@pytest.mark.servers
+async def test_a_second_signal_ends_the_process_as_quietly(settings: Settings, fake: FakeTorchServe) -> None:
+    with _process(settings) as process:
+        await asyncio.to_thread(process.start)
+        fake.delay_s = 1.0  # the request under way is answered, signals or not
+        async with ClientSession() as client:
+            asking = asyncio.create_task(client.post(f"{process.url}/add_content?id=a&type=text", data=b"one"))
+            while len(fake.requests) < 2:  # the first is the check of the model
+                await asyncio.sleep(0.01)
+            assert process.process is not None
+            for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+                process.process.send_signal(number)
+                await asyncio.sleep(0.1)
+            async with await asking as reply:
+                assert reply.status == 201
+        assert await asyncio.to_thread(process.process.wait, 30) == 0
+    assert "Traceback" not in process.log.read_text()
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("what", ["no certificate", "a folder"])
+async def test_the_process_names_a_certificate_that_cannot_be_read(
+    settings: Settings, tmp_path: Path, what: str
+) -> None:
+    place = tmp_path / "cert.pem"
+    if what == "a folder":
+        place.mkdir()
+    else:
+        place.write_text("not a certificate")
+    with _process(settings, TLS_CERT_FILE=str(place), TLS_KEY_FILE=str(place)) as process:
+        assert await asyncio.to_thread(process.spawn().wait, 30) == 1
+    line = process.log.read_text().splitlines()[-1]
+    assert line.startswith("index_sidecar: cannot start: ")
+    assert str(place) in line

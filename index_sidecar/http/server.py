@@ -54,14 +54,22 @@ class Runner(web.AppRunner):
 async def serve(
     app: web.Application, host: str, port: int, idle_s: float, certificate: Certificate | None = None
 ) -> None:
-    """Serve until SIGTERM or SIGINT, by HTTPS where there is a certificate.
+    """Serve until SIGTERM or SIGINT, by HTTPS where there is a certificate. A second one changes nothing: it ends.
 
     Raises what the application's start raises, and OSError for a port in use.
     """
     this = asyncio.current_task()
     assert this is not None
+    ending = False
+
+    def end() -> None:
+        nonlocal ending
+        if not ending:
+            ending = True
+            this.cancel()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, this.cancel)
+        asyncio.get_running_loop().add_signal_handler(number, end)
     runner = Runner(app, idle_s)
     try:
         with contextlib.suppress(asyncio.CancelledError):

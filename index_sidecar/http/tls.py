@@ -24,9 +24,13 @@ class Certificate:
     """A context that serves whatever pair of certificate and key the two files hold now."""
 
     def __init__(self, cert_file: Path, key_file: Path) -> None:
-        """Raises OSError (ssl.SSLError is one) when the files are no pair."""
+        """Raises OSError, which names the files, when they are no pair."""
         self._files = (cert_file, key_file)
-        self.context = _context(*self._files)
+        try:
+            self.context = _context(*self._files)
+        except OSError as error:  # ssl.SSLError is one
+            files = f"TLS_CERT_FILE={cert_file}, TLS_KEY_FILE={key_file}"
+            raise type(error)(error.errno, f"{error.strerror}: {files}") from error
         self._seen = self._stamps()
 
     async def follow(self) -> None:
