@@ -6,9 +6,11 @@ The examples are the `console` blocks of each document; what cannot be run by it
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -18,7 +20,7 @@ import pytest
 
 from .support.real_servers import RealSidecar, TorchServe
 from .support.samples import PHOTOGRAPHS
-from .support.sidecar import ROOT
+from .support.sidecar import ADMIN_KEY, ROOT
 
 DOCUMENTS = sorted(
     [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("deploy/**/*.md"), *ROOT.glob("bench/*.md")]
@@ -70,6 +72,7 @@ def _shape(text: str) -> list[Any]:
     return [blank(value) for value in _values(text)]
 
 
+ABOUT_KEYS = ROOT / "docs" / "access.md"
 WITH_EXAMPLES = [path for path in DOCUMENTS if _examples(path)]
 
 
@@ -78,22 +81,45 @@ def test_documents_are_found() -> None:
     assert {"docs/architecture.md", "docs/decisions.md", "CHANGELOG.md"} <= set(map(_name, DOCUMENTS))
 
 
+@pytest.mark.servers
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-@pytest.mark.parametrize("document", WITH_EXAMPLES, ids=_name)
-def test_the_examples_answer_as_they_say(
-    document: Path, torchserve: TorchServe, real_sidecar: RealSidecar, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("access", ["open", "keys"])
+@pytest.mark.parametrize("document", [path for path in WITH_EXAMPLES if path != ABOUT_KEYS], ids=_name)
+def test_the_examples_answer_as_they_say(document: Path, access: str, torchserve: TorchServe, tmp_path: Path) -> None:
+    """With keys, too, when each call shows one."""
+    headers = f"--header 'Authorization: Bearer {ADMIN_KEY}' " if access == "keys" else ""
+    _try_examples(document, torchserve, tmp_path, access, headers)
+
+
+@pytest.mark.servers
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_examples_about_keys_answer_as_they_say(torchserve: TorchServe, tmp_path: Path) -> None:
+    _try_examples(ABOUT_KEYS, torchserve, tmp_path, "keys", "")
+
+
+def _try_examples(document: Path, torchserve: TorchServe, tmp_path: Path, access: str, headers: str) -> None:
+    """Run them in one shell, where the sidecar's calls bear `headers`."""
     shutil.copy(next(path for path in PHOTOGRAPHS if path.suffix == ".jpg"), tmp_path / "photo.jpg")
     shutil.copy(ROOT / "README.md", tmp_path)
     key_file = tmp_path / "run" / "torchserve" / "key_file.json"
     key_file.parent.mkdir(parents=True)
     shutil.copy(torchserve.key_file, key_file)
-    ports = {"8090": real_sidecar.port, "8080": torchserve.ports[0], "8081": torchserve.ports[1]}
+    (tmp_path / "admin-key").write_text(ADMIN_KEY)
     examples = _examples(document)
-    script = "".join(f"{command}\necho '\n{END}'\n" for command, _ in examples).replace("curl ", "curl --silent ")
-    for port, ours in ports.items():
-        script = script.replace(f"127.0.0.1:{port}", f"127.0.0.1:{ours}")
-    done = subprocess.run(["bash", "-eu"], input=script, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    commands = [command.replace("curl ", "curl --silent ") for command, _ in examples]
+    commands = [each.replace("curl ", f"curl {headers}") if ":8090" in each else each for each in commands]
+    script = "".join(f"{command}\necho '\n{END}'\n" for command in commands)
+    environment = {"ACCESS": access, "ADMIN_KEY_FILE": str(tmp_path / "admin-key")}
+    with RealSidecar(torchserve, tmp_path / "data", **environment) as sidecar:
+        sidecar.start()
+        ports = {"8090": sidecar.port, "8080": torchserve.ports[0], "8081": torchserve.ports[1]}
+        for port, ours in ports.items():
+            script = script.replace(f"127.0.0.1:{port}", f"127.0.0.1:{ours}")
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        here = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "DATA_DIR": str(tmp_path / "data")}
+        done = subprocess.run(
+            ["bash", "-eu"], input=script, cwd=tmp_path, env=here, capture_output=True, text=True, timeout=120
+        )
     assert done.returncode == 0, done.stderr
     outputs = done.stdout.split(END)[:-1]
     assert len(outputs) == len(examples)

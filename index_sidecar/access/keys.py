@@ -31,6 +31,7 @@ from pathlib import Path
 from .roles import Caller, Role
 
 logger = logging.getLogger(__name__)
+audit_logger = logging.getLogger("index_sidecar.audit")
 
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _PREFIX = "clipk_"
@@ -159,9 +160,10 @@ class Keys:
             return
         self._look_at = time.monotonic() + _LOOK_S
         if self._stamps() != self._seen:
+            before = set(self._by_sha256.values())
             try:
                 self._read()
-                logger.info("the API keys were read anew: there are %d", len(self))
+                _audit(before, set(self._by_sha256.values()))
             except KeysError as error:
                 logger.error("%s; the keys of before stay", error)
                 self._seen = self._stamps()
@@ -175,6 +177,13 @@ class Keys:
 
     def _stamps(self) -> tuple[object, ...]:
         return tuple(_stamp(path) for path in (self._path, self._admin_key_file) if path is not None)
+
+
+def _audit(before: set[Key], after: set[Key]) -> None:
+    """One log line for each key that has come or gone."""
+    for what, keys in (("API key added", after - before), ("API key revoked", before - after)):
+        for key in sorted(keys, key=lambda key: key.name):
+            audit_logger.info(what, extra={"key": key.name})
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

@@ -6,18 +6,13 @@ import asyncio
 import json
 import logging
 import ssl
+import uuid
 from pathlib import Path
 from typing import Any
 
 logger = logging.getLogger(__name__)
 
 _LOOK_S = 5.0
-_TOLD = json.dumps({"error": {"code": "tls_required", "message": "this port speaks HTTPS: ask by https://"}}).encode()
-_PLAIN_HTTP = (
-    b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nConnection: close\r\n"
-    + f"Content-Length: {len(_TOLD)}\r\n\r\n".encode()
-    + _TOLD
-)
 
 
 class Certificate:
@@ -69,7 +64,7 @@ class _Handshake(ssl.SSLObject):
         except ssl.SSLError as error:
             if error.reason != "HTTP_REQUEST":
                 raise
-            self.outgoing.write(_PLAIN_HTTP)
+            self.outgoing.write(_told())
             raise ssl.SSLWantReadError from error  # sends what is there to send; the peer hangs up
 
 
@@ -82,6 +77,15 @@ class _Context(ssl.SSLContext):
         assert isinstance(made, _Handshake)
         made.outgoing = outgoing
         return made
+
+
+def _told() -> bytes:
+    """The answer to plain HTTP, which nobody parsed: as all errors are, but written by hand."""
+    request = uuid.uuid4().hex
+    error = {"code": "tls_required", "message": "this port speaks HTTPS: ask by https://", "request_id": request}
+    body = json.dumps({"error": error})
+    head = "HTTP/1.1 400 Bad Request", "Content-Type: application/json; charset=utf-8", f"Content-Length: {len(body)}"
+    return "\r\n".join([*head, f"X-Request-ID: {request}", "Connection: close", "", body]).encode()
 
 
 def _context(cert_file: Path, key_file: Path) -> ssl.SSLContext:

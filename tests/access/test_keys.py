@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import re
 import stat
@@ -69,6 +70,19 @@ def test_a_running_sidecar_follows_within_a_second(tmp_path: Path) -> None:
     keys_command(path, "revoke", "backend")
     time.sleep(0.6)
     assert keys.caller(key) is None
+
+
+def test_each_change_of_keys_is_on_record(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "keys.json"
+    keys = Keys(path)
+    with caplog.at_level(logging.INFO):
+        for words in (("add", "ada", "--role", "reader"), ("add", "bob", "--role", "admin"), ("revoke", "ada")):
+            keys_command(path, *words)
+            time.sleep(0.6)
+            assert keys.caller("nobody's") is None
+    records = [record for record in caplog.records if record.name == "index_sidecar.audit"]
+    told = [(record.message, record.__dict__["key"]) for record in records]
+    assert told == [("API key added", "ada"), ("API key added", "bob"), ("API key revoked", "ada")]
 
 
 def test_a_file_broken_by_hand_takes_nobodys_key_away(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -93,7 +93,8 @@ def test_plain_http_is_told(served: tuple[int, Certificate, asyncio.Runner], req
         assert head.startswith(b"HTTP/1.1 400 ")
         return body
 
-    assert json.loads(runner.run(ask()))["error"]["code"] == "tls_required"
+    error = json.loads(runner.run(ask()))["error"]
+    assert (error["code"], sorted(error)) == ("tls_required", ["code", "message", "request_id"])
     assert runner.run(_serial(port))  # and the next handshake is served
 
 

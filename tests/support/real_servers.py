@@ -138,8 +138,8 @@ def http(method: str, url: str, data: bytes | None, headers: dict[str, str]) -> 
 class RealSidecar(SidecarProcess):
     """A sidecar process in front of a real TorchServe."""
 
-    def __init__(self, torchserve: TorchServe, data_dir: Path) -> None:
-        super().__init__(data_dir, torchserve.url, torchserve.key_file)
+    def __init__(self, torchserve: TorchServe, data_dir: Path, **environment: str) -> None:
+        super().__init__(data_dir, torchserve.url, torchserve.key_file, **environment)
 
     def post(self, path: str, data: bytes) -> Reply:
         return http("POST", self.url + path, data, {})
