@@ -1,8 +1,8 @@
 """The way to the model: a short queue in two lanes, so that no import keeps a search waiting, and nobody waits in vain.
 
-Searches go first. Additions may only have so much under way that the model stays busy: what it has been given it
-computes in the order it came, so whatever is under way is ahead of the next search. While nobody searches they may have
-more, since larger batches are faster.
+Searches go first. Only so much is under way that the model stays busy: what it has been given it computes in the order
+it came, so whatever is under way is ahead of the next search, and it is too late to refuse it. How much that is, the
+model's speed of late tells. Additions may have all of it while nobody searches, since larger batches are faster.
 
 Whoever would wait longer than `queue_s`, as far as the work ahead and the model's speed of late tell, is refused at
 once: an answer that comes too late costs as much as one in time (Dean & Barroso 2013, "The Tail at Scale"). Whoever has
@@ -23,8 +23,11 @@ from .ports import Embedder
 
 WORK: dict[ContentType, int] = {"text": 1, "image": 8}
 """Of one content, in short texts: as measured, 411 of these a second against 50 pictures."""
+_UNDER_WAY_S = 0.5  # of the model's time, between these two
+_LEAST_UNDER_WAY = 32  # two batches of texts
 _MOST_UNDER_WAY = 256
-_ADDED_BESIDE_SEARCHES = 32  # four pictures: 60 to 90 ms of work
+_CONTENTS_AT_FIRST = 32  # two batches of anything, until the speed is known
+_ADDED_BESIDE_SEARCHES = 16  # two pictures: 30 to 50 ms of work
 _SEARCHES_COUNT_S = 1.0  # how long additions step aside after a search
 _MEASURED_S = 0.5
 _SMOOTHING = 0.3
@@ -110,8 +113,9 @@ class Lanes:
             raise
 
     def _forget(self, waiting: _Waiting) -> None:
-        self._waiting[waiting.lane].remove(waiting)
-        self._queued[waiting.lane] -= waiting.work
+        if waiting in self._waiting[waiting.lane]:
+            self._waiting[waiting.lane].remove(waiting)
+            self._queued[waiting.lane] -= waiting.work
 
     def _begin_next(self) -> None:
         for lane in (Lane.SEARCH, Lane.ADD):
@@ -119,6 +123,8 @@ class Lanes:
             while waiting and self._has_room(waiting[0]):
                 first = waiting.popleft()
                 self._queued[lane] -= first.work
+                if first.turn.cancelled():  # who waits for it is about to hear
+                    continue
                 self._under_way[lane] += first.work
                 self._given += 1
                 first.turn.set_result(None)
@@ -133,16 +139,21 @@ class Lanes:
             return True
         if self._given >= self._at_once:
             return False
-        if sum(self._under_way.values()) + waiting.work > _MOST_UNDER_WAY:
+        if sum(self._under_way.values()) + waiting.work > self._most_under_way():
             return False
         if waiting.lane is Lane.SEARCH:
             return True
-        quiet = time.monotonic() - self._searched_at > _SEARCHES_COUNT_S
-        most = _MOST_UNDER_WAY if quiet else _ADDED_BESIDE_SEARCHES
-        return self._under_way[Lane.ADD] + waiting.work <= most
+        if time.monotonic() - self._searched_at > _SEARCHES_COUNT_S:
+            return True
+        return self._under_way[Lane.ADD] + waiting.work <= _ADDED_BESIDE_SEARCHES
+
+    def _most_under_way(self) -> float:
+        if math.isinf(self._speed.work_a_second):
+            return _MOST_UNDER_WAY if self._given < _CONTENTS_AT_FIRST else 0
+        return min(max(_LEAST_UNDER_WAY, self._speed.work_a_second * _UNDER_WAY_S), _MOST_UNDER_WAY)
 
     def _busy(self) -> bool:
-        return any(self._under_way.values()) or any(self._queued.values())
+        return bool(self._given) or any(self._queued.values())
 
 
 class _Speed:

@@ -23,6 +23,9 @@ class SlowModel:
         self.most_given = 0
         self.asked: list[bytes] = []
 
+    def tired(self) -> bool:
+        return len(self.asked) >= 200
+
     def answers(self) -> bool:
         return True
 
@@ -104,6 +107,50 @@ async def test_who_has_left_does_not_reach_the_model() -> None:
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     assert [isinstance(each, Embedding) for each in outcomes] == [True] * 4 + [False] * 5 + [True]
     assert model.asked == [b"a search", b"0", b"1", b"2", b"3", b"9"]
+
+
+async def test_who_leaves_in_the_moment_of_their_turn_takes_nobodys_place() -> None:
+    class Model(SlowModel):
+        done = asyncio.Event()
+
+        async def embed(self, data: bytes, content_type: ContentType) -> Embedding:
+            if data == b"held":
+                await self.done.wait()
+                return Embedding(np.zeros(512, np.float32), "model")
+            return await super().embed(data, content_type)
+
+    model = Model(text_s=0.0)
+    lanes = Lanes(model, queue_s=1)
+    for _ in range(5):  # more places than there are
+        model.done.clear()
+        held = [asyncio.create_task(lanes.embed(b"held", "text", Lane.SEARCH)) for _ in range(256)]
+        waiting = [asyncio.create_task(lanes.embed(b"waits", "text", Lane.SEARCH)) for _ in range(256)]
+        await asyncio.sleep(0.01)
+        model.done.set()
+        for task in waiting:
+            task.cancel()
+        outcomes = await asyncio.gather(*held, *waiting, return_exceptions=True)
+        assert {type(each) for each in outcomes} == {Embedding, asyncio.CancelledError}
+    assert (await lanes.embed(b"one more", "text", Lane.SEARCH)).fingerprint == "model"
+    assert [lanes.depth(lane) for lane in Lane] == [0, 0]
+
+
+async def test_a_slow_model_is_given_no_more_than_it_can_do_in_time() -> None:
+    model = SlowModel(text_s=0.02)
+    lanes = Lanes(model, queue_s=0.5)
+    outcomes = []
+
+    async def ask(number: int) -> None:
+        while not model.tired():
+            began = time.monotonic()
+            try:
+                await lanes.embed(b"%d" % number, "text", Lane.SEARCH)
+                outcomes.append(time.monotonic() - began)
+            except Overloaded:
+                await asyncio.sleep(0.2)
+
+    await asyncio.gather(*(ask(number) for number in range(400)))
+    assert max(outcomes[100:]) < 0.5 + 1.0  # its queue, and what was under way: it could do 256 in 5 s only
 
 
 async def test_places_are_given_back_whatever_happens() -> None:
