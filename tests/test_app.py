@@ -105,7 +105,7 @@ async def test_a_late_torchserve_with_another_model_gets_no_request_through(
 @pytest.mark.servers
 async def test_the_process_names_a_port_that_is_taken(settings: Settings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, _process(settings) as process:
-        process._environment["PORT"] = str(taken.getsockname()[1])
+        process.environment["PORT"] = str(taken.getsockname()[1])
         assert await asyncio.to_thread(process.spawn().wait, 30) == 1
     assert process.log.read_text().splitlines()[-1].startswith("index_sidecar: cannot start: ")
     assert "Traceback" not in process.log.read_text()

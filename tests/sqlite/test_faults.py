@@ -22,6 +22,7 @@ from index_sidecar.archive.errors import ContentError, ModelMismatch, StorageFul
 from index_sidecar.settings import Settings
 from index_sidecar.sqlite.store import SqliteStore
 
+from ..support import disks
 from ..support.contents import content_of, plain
 from ..support.fake_torchserve import FINGERPRINT
 from ..support.sidecar import ROOT, running
@@ -37,13 +38,8 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 2 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], check=False)
-    if mounted.returncode != 0:
-        pytest.skip("only root can mount a small disk")
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
+    with disks.small_disk(tmp_path / "disk", "2m") as folder:
+        yield folder
 
 
 async def _fill(store: SqliteStore) -> tuple[list[str], set[type[Exception]]]:

@@ -14,6 +14,7 @@ import re
 import secrets
 import socket
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -36,7 +37,9 @@ Failure = Literal[
     "odd_400",
     "hang",
     "disconnect",
+    "garbage",
     "short",
+    "long",
     "not_unit",
     "nan",
     "no_model",
@@ -74,6 +77,18 @@ def _unit(vector: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
 
 
 @dataclass(frozen=True)
+class Speed:
+    """What a batch of up to 16 takes, as the real worker does: whoever waits when it begins is in it."""
+
+    batch_s: float
+    text_s: float
+    image_s: float
+
+    def seconds(self, types: Sequence[str]) -> float:
+        return self.batch_s + sum(self.image_s if each == "image" else self.text_s for each in types)
+
+
+@dataclass(frozen=True)
 class Request:
     """A request that brought the right token."""
 
@@ -90,6 +105,9 @@ class FakeTorchServe:
         self.port = port  # kept over restarts once it is chosen
         self.fingerprint = FINGERPRINT
         self.delay_s = 0.0
+        self.speed: Speed | None = None
+        self._in_queue: list[tuple[str, asyncio.Future[None]]] = []
+        self._working: asyncio.Task[None] | None = None
         self.failure: Failure | None = None
         self.resets = 0  # how many requests end with a reset of their connection before one is answered
         self.still_decoding = 0  # how many pictures are answered 503 before one is done
@@ -112,6 +130,7 @@ class FakeTorchServe:
         self.key_file.write_text(json.dumps({name: {"key": key} for name, key in keys.items()}))
         app = web.Application(client_max_size=1 << 30)
         app.router.add_post("/predictions/clip", self._predict)
+        app.router.add_put("/fake", self._become)
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port)
@@ -124,6 +143,36 @@ class FakeTorchServe:
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
+
+    async def _become(self, request: web.Request) -> web.Response:
+        """For tests whose fake is a process of its own: its attributes, as JSON."""
+        changes = await request.json()
+        if changes.get("speed"):
+            changes["speed"] = Speed(*changes["speed"])
+        for name, value in changes.items():
+            assert hasattr(self, name), name
+            setattr(self, name, value)
+        return web.Response()
+
+    async def _compute(self, content_type: str) -> None:
+        """Wait as long as a worker of `speed` would take, also for what is ahead."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._in_queue.append((content_type, done))
+        if self._working is None or self._working.done():
+            self._working = asyncio.create_task(self._work_off())
+        await done
+
+    async def _work_off(self) -> None:
+        now = asyncio.get_running_loop().time
+        free_at = now()
+        while self._in_queue and self.speed is not None:
+            batch, self._in_queue = self._in_queue[:16], self._in_queue[16:]
+            free_at = max(free_at, now() - 0.01) + self.speed.seconds([each for each, _ in batch])
+            await asyncio.sleep(free_at - now())
+            for _, done in batch:
+                if not done.done():
+                    done.set_result(None)
+            await asyncio.sleep(0)  # who is answered may ask again
 
     async def _predict(self, request: web.Request) -> web.StreamResponse:
         data = await request.read()
@@ -144,6 +193,8 @@ class FakeTorchServe:
         self.most_at_once = max(self.most_at_once, self._at_once)
         try:
             await asyncio.sleep(self.delay_s)
+            if self.speed is not None:
+                await self._compute(content_type)
             return await self._fail(request) or self._answer(data, content_type)
         finally:
             self._at_once -= 1
@@ -163,8 +214,14 @@ class FakeTorchServe:
             case "disconnect":
                 assert request.transport is not None
                 request.transport.close()
+            case "garbage":
+                assert request.transport is not None
+                request.transport.write(b"\x00\xff\r\n no HTTP \r\n\r\n" * 9)
+                request.transport.close()
             case "short":
                 return self._vector(b"\x00" * 2044)
+            case "long":
+                return self._vector(vector_of(b"", "text").tobytes() * 2)
             case "not_unit":
                 return self._vector(np.full(512, 2.0, "<f4").tobytes())
             case "nan":

@@ -158,7 +158,7 @@ class SidecarProcess:
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = data_dir.with_suffix(".log")
         self.process: subprocess.Popen[bytes] | None = None
-        self._environment = {
+        self.environment = {
             **os.environ,
             "PORT": str(self.port),
             "DATA_DIR": str(data_dir),
@@ -171,7 +171,7 @@ class SidecarProcess:
         """Start it without waiting for anything."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "index_sidecar"], stderr=log, env=self._environment, cwd=ROOT
+                [sys.executable, "-m", "index_sidecar"], stderr=log, env=self.environment, cwd=ROOT
             )
         return self.process
 
