@@ -46,6 +46,8 @@ _PROBE_PAUSE_S = 2.0
 _LOOK_PAUSE_S = 0.25
 _REFILL_PAUSE_S = 1.0
 _WARM_UP_AFTER_S = 5.0
+_WRITE_LIMIT_S = 30.0  # a disk that takes longer hangs
+_CALLS_A_WRITE = 4  # to a cluster, at most
 
 
 def create_app(settings: Settings) -> web.Application:
@@ -100,15 +102,20 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
         if settings.index_url == "faiss":
             store, index = _on_this_machine(settings, stack)
             model = Model(embedder, store, queries, settings.queue_s, settings.torchserve_connections)
-            service = ContentService(store, model, index, previews, settings.erase_wait_s, settings.queue_s)
+            service = ContentService(
+                store, model, index, previews, settings.erase_wait_s, settings.queue_s, _WRITE_LIMIT_S
+            )
             work = [_keep_filled(service, index, store)]
         else:
             collection = await _collection(settings)
             stack.push_async_callback(collection.close)
             on_cluster = QdrantIndex(collection, settings.qdrant_hnsw_ef)
             on_nodes = QdrantStore(collection)
+            limit_s = _CALLS_A_WRITE * settings.qdrant_timeout_s + _WRITE_LIMIT_S  # each has its own limit
             model = Model(embedder, on_nodes, queries, settings.queue_s, settings.torchserve_connections)
-            service = ContentService(on_nodes, model, on_cluster, previews, settings.erase_wait_s, settings.queue_s)
+            service = ContentService(
+                on_nodes, model, on_cluster, previews, settings.erase_wait_s, settings.queue_s, limit_s
+            )
             service.set_ready()
             work = []
         stack.push_async_callback(service.finish)

@@ -201,6 +201,26 @@ async def test_a_long_reader_holds_up_nobody(settings: Settings, caplog: pytest.
     ]
 
 
+async def test_while_a_long_log_is_read_no_try_keeps_anybody_out(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "contents.sqlite"
+    store = SqliteStore(path)
+    await asyncio.gather(*(store.put(_content(i)) for i in range(100)))
+    with _reading(path):
+        written = await store.delete("id 0")
+        for first in range(100, 600, 10):
+            await asyncio.gather(*(store.put(_content(i), b"p" * 30_000) for i in range(first, first + 10)))
+        assert path.with_name("contents.sqlite-wal").stat().st_size > 1100 * 16_384
+        seen: list[str] = []
+        store.database.overwriter.connection.set_trace_callback(seen.append)
+        await asyncio.sleep(2.5)
+        assert sum("PASSIVE" in each for each in seen) >= 2
+        assert not any("TRUNCATE" in each for each in seen)
+    assert await written.is_overwritten(10)
+    assert sum("TRUNCATE" in each for each in seen) == 1
+    assert _left(path.parent, [_text(0)]) == []
+    await store.close()
+
+
 async def test_a_backlog_survives_a_restart(tmp_path: Path) -> None:
     path = tmp_path / "data" / "contents.sqlite"
     store = SqliteStore(path)

@@ -31,11 +31,18 @@ class ContentService:
     """Everything the routes can ask for. Raises only ContentError for what callers do or TorchServe does not do."""
 
     def __init__(
-        self, store: Store, model: Model, index: VectorIndex, previews: Previewer, erase_wait_s: float, queue_s: float
+        self,
+        store: Store,
+        model: Model,
+        index: VectorIndex,
+        previews: Previewer,
+        erase_wait_s: float,
+        queue_s: float,
+        write_limit_s: float,
     ) -> None:
         """`erase_wait_s`: how long a call that erases waits for the overwriting, which goes on all the same.
 
-        `queue_s`: how long a recommendation, or a search that looks deep, may wait for its turn.
+        `queue_s`: how long a recommendation may wait for its turn; `write_limit_s`: how long a write may take.
         """
         self._store = store
         self._index = index
@@ -45,7 +52,7 @@ class ContentService:
         self._calibrator = Calibrator(store.sample)
         self._finder = Finder(store, index, self._calibration, queue_s)
         self._recommender = Recommender(store, index, self._calibration, queue_s)
-        self._writes = Writes(store, index, self._set_unready)
+        self._writes = Writes(store, index, self._set_unready, write_limit_s)
         self._ready = False
 
     async def add_content(

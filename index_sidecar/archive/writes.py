@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from .content import Content
-from .errors import Forbidden, NotFound
+from .errors import Forbidden, NotFound, StorageUnavailable
 from .ports import Store, VectorIndex, Written
 from .turns import Turns
 
@@ -27,17 +27,22 @@ _ERASED_A_STEP = 200  # a transaction that other writes wait for: some 10 ms
 class Writes:
     """Changes store and index in step."""
 
-    def __init__(self, store: Store, index: VectorIndex, on_failure: Callable[[], None]) -> None:
-        """`on_failure` is called after a write that the store has taken and the index has not."""
+    def __init__(self, store: Store, index: VectorIndex, on_failure: Callable[[], None], limit_s: float) -> None:
+        """`on_failure` is called after a write that the store has taken and the index has not.
+
+        No caller waits longer than `limit_s` for a step.
+        """
+        self._limit_s = limit_s
         self._store = store
         self._index = index
         self._on_failure = on_failure
         self._under_way: set[asyncio.Task[Any]] = set()
+        self._hanging: set[asyncio.Task[Any]] = set()
         self.turns = Turns()
 
     async def put(self, content: Content, preview: bytes | None) -> Written:
         """Store a content in place of what its id held. For the caller whose turn the id is."""
-        return await self._whole(self._put(content, preview))
+        return await self._whole(self._in_time(self._put(content, preview)))
 
     async def make_sure(self, content: Content) -> None:
         """Have the index hold a content that the store holds. For the caller whose turn the id is."""
@@ -45,7 +50,7 @@ class Writes:
 
     async def delete(self, content_id: str, only_user: str | None) -> Written:
         """Erase a content. Raises NotFound, or Forbidden where it is another's than `only_user`."""
-        return await self._whole(self._delete(content_id, only_user))
+        return await self._whole(self._in_time(self._delete(content_id, only_user)))
 
     async def delete_user(self, user: str) -> tuple[int, Written]:
         """Erase all of a user's, a step at a time: how many, and what is left to do for the last of them."""
@@ -75,7 +80,8 @@ class Writes:
         count, after, written = 0, None, Written([])
         while True:
             page = await self._store.page(user, None, _ERASED_A_STEP, after)
-            erased = await self._delete_step(sorted(entry.id for entry in page.contents), user)
+            ids = sorted(entry.id for entry in page.contents)
+            erased = await self._in_time(self._delete_step(ids, user))
             count += len(erased.gone)
             written = erased if erased.gone else written  # an overwriting covers all that was erased before
             after = page.next
@@ -99,6 +105,25 @@ class Writes:
             self._on_failure()
             raise
 
+    async def _in_time(self, step: Coroutine[Any, Any, _T]) -> _T:
+        """What a step gives. Raises StorageUnavailable when it hangs: it may still be done, in the store and the index.
+
+        Whoever writes the same id after that comes behind it, for a store takes writes in their order. While one hangs,
+        no other is begun: nothing would bound how many wait.
+        """
+        if self._hanging:
+            step.close()
+            raise _hangs()
+        task = asyncio.create_task(step)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        if not (await asyncio.wait({task}, timeout=self._limit_s))[0]:
+            self._hanging.add(task)
+            task.add_done_callback(self._hanging.discard)
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            raise _hangs()
+        return task.result()
+
     async def _whole(self, work: Coroutine[Any, Any, _T]) -> _T:
         """What `work` gives. A caller that is cancelled stays until it is done, and so keeps the turns it holds."""
         task = asyncio.create_task(work)
@@ -113,6 +138,10 @@ class Writes:
             if not task.cancelled():
                 task.exception()  # nobody is there any more to be told
             raise
+
+
+def _hangs() -> StorageUnavailable:
+    return StorageUnavailable("the archive's storage takes too long to write; what was asked may be done late, or not")
 
 
 def check_owner(content: Content | None, only_user: str | None) -> None:

@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 1.0
+_PAGES_AT_THE_END = 1000  # 16 MB, which nobody may write meanwhile
+_MOST_ROUNDS = 8
 # In pages. While an erasure waits, no commit copies the log, which may have grown long: this thread does.
 _CHECKPOINT_AFTER = 1000
 
@@ -116,11 +118,12 @@ class Overwriter:
         """Whether every page of the log is in the file now, and the log empty."""
         try:
             self.connection.execute("PRAGMA busy_timeout = 0")
-            self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-            with contextlib.ExitStack() as alone:
-                for lock in (*self._reading, self._writing):
-                    alone.enter_context(lock)
-                ((busy, _, _),) = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            busy = 0 if self._copy_beside() else 1
+            if not busy:
+                with contextlib.ExitStack() as alone:
+                    for lock in (*self._reading, self._writing):
+                        alone.enter_context(lock)
+                    ((busy, _, _),) = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             reason: object = "another program reads the store's file"
         except Exception as error:  # a full disk, a file that cannot be written any more: nothing may end this thread
             busy, reason = 1, error
@@ -133,6 +136,19 @@ class Overwriter:
                 reason,
             )
         return not busy
+
+    def _copy_beside(self) -> bool:
+        """Copy the log beside reads and writes, until little is left that came meanwhile. False if somebody reads it.
+
+        After a long reader the log may be gigabytes: what comes while they are copied must not be left to the end.
+        """
+        before = 0
+        for _ in range(_MOST_ROUNDS):
+            ((_, pages, copied),) = self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            if copied - before <= _PAGES_AT_THE_END:
+                return bool(pages - copied <= _PAGES_AT_THE_END)
+            before = copied
+        return True
 
     def _let_commits_checkpoint(self, pages: int) -> None:
         with self._writing:

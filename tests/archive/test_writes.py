@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 
 from index_sidecar.app import create_app
 from index_sidecar.archive.content import Content
-from index_sidecar.archive.errors import NotReady
+from index_sidecar.archive.errors import NotReady, StorageUnavailable
 from index_sidecar.archive.writes import Writes
 from index_sidecar.http.handlers import SERVICE
 from index_sidecar.settings import Settings
@@ -123,10 +125,48 @@ async def _agree(sidecar: Sidecar) -> None:
     assert set(await sidecar.found(b"anything", k="1000")) == listed
 
 
+async def test_a_write_that_hangs_is_told_in_time_and_done_in_store_and_index(tmp_path: Path) -> None:
+    store, index = SqliteStore(tmp_path / "contents.sqlite"), FaissIndex(tmp_path, "float32", 200_000, 0.95)
+    await index.load(store)
+    writes = Writes(store, index, lambda: None, limit_s=0.3)
+    await asyncio.gather(*(writes.put(content_of(each, each.encode(), user="ann"), None) for each in "abc"))
+    disk = threading.Event()
+
+    def hang(statement: str) -> None:
+        if statement == "COMMIT":
+            disk.wait(10)
+
+    store.database.write_connection.set_trace_callback(hang)
+    started = time.monotonic()
+    calls = (
+        writes.put(content_of("d", b"new"), None),
+        writes.put(content_of("a", b"other"), None),
+        writes.delete("b", None),
+        writes.delete_user("nobody"),
+        writes.delete_user("ann"),
+    )
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert time.monotonic() - started < 1
+    assert [type(answer) for answer in answers] == [*[StorageUnavailable] * 3, tuple, StorageUnavailable]
+    begun, started = len(writes._under_way), time.monotonic()
+    for _ in range(100):
+        with pytest.raises(StorageUnavailable):
+            await writes.put(content_of("e", b"late"), None)
+    assert (len(writes._under_way), time.monotonic() - started < 0.3) == (begun, True)  # nothing gathers
+    disk.set()
+    await writes.finish()
+    await writes.delete("a", None)
+    found = await index.search(content_of("q", b"q").embedding.vector, 10, "text", None)
+    stored = {content.id for content in await store.get_many(list("abcd"))}
+    assert {hit.id for hit in found} == stored == {"d"}
+    await index.close()
+    await store.close()
+
+
 async def test_a_caller_who_leaves_keeps_the_turn_until_the_write_is_done(tmp_path: Path) -> None:
     store, index = SqliteStore(tmp_path / "contents.sqlite"), FaissIndex(tmp_path, "float32", 200_000, 0.95)
     await index.load(store)
-    writes = Writes(store, index, lambda: None)
+    writes = Writes(store, index, lambda: None, limit_s=30)
     for _ in range(20):
 
         async def put(data: bytes) -> None:
