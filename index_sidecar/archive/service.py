@@ -42,7 +42,8 @@ class ContentService:
     ) -> None:
         """`erase_wait_s`: how long a call that erases waits for the overwriting, which goes on all the same.
 
-        `queue_s`: how long a recommendation may wait for its turn; `write_limit_s`: how long a write may take.
+        `queue_s`: how long a recommendation, or a search that looks deep, may wait for its turn; `write_limit_s`: how
+        long a write may take.
         """
         self._store = store
         self._index = index
