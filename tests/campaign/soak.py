@@ -14,7 +14,7 @@ import numpy as np
 
 from .faults import MODEL_FAULTS
 from .findings import Row
-from .servers import Bench, Resources, bench
+from .servers import FakeBench, Resources, bench
 
 PART = "soak"
 _FAULT_S = 2.0
@@ -46,7 +46,7 @@ async def soak(folder: Path, seconds: float, fault_every_s: float, seed: int, te
     return Row(PART, "mixed load with a fault from time to time", faults, it.findings, slowest, figures)
 
 
-async def _fault(it: Bench, kind: str) -> None:
+async def _fault(it: FakeBench, kind: str) -> None:
     hold: dict[str, Callable[[], Awaitable[None]]] = {
         "the model is killed": lambda: _killed(it),
         "a foreign reader": lambda: _read(it),
@@ -60,20 +60,20 @@ async def _fault(it: Bench, kind: str) -> None:
         await it.fake.become()
 
 
-async def _killed(it: Bench) -> None:
+async def _killed(it: FakeBench) -> None:
     it.fake.kill()
     await asyncio.sleep(_FAULT_S)
     await it.fake.start()
 
 
-async def _read(it: Bench) -> None:
+async def _read(it: FakeBench) -> None:
     with contextlib.closing(sqlite3.connect(it.folder / "data" / "contents.sqlite")) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM contents").fetchall()
         await asyncio.sleep(_FAULT_S)
 
 
-async def _leave(it: Bench) -> None:
+async def _leave(it: FakeBench) -> None:
     """Two hundred callers who go amid their request."""
     for _ in range(200):
         _, writer = await asyncio.open_connection("127.0.0.1", it.sidecar.port)
@@ -82,7 +82,7 @@ async def _leave(it: Bench) -> None:
         writer.transport.abort()
 
 
-def _slopes(it: Bench, notes: list[Resources]) -> dict[str, float | int | str]:
+def _slopes(it: FakeBench, notes: list[Resources]) -> dict[str, float | int | str]:
     """How much everything rose from the middle to the end, by a line through the notes."""
     half = notes[len(notes) // 2 :]
     figures: dict[str, float | int | str] = {}
