@@ -73,7 +73,7 @@ async def test_it_is_read_and_tried_with_a_key(settings: Settings, tmp_path: Pat
         assert "201" in await answer.inner_text()
         assert '"status": "added"' in await answer.inner_text()
 
-        await adding.locator(".parameters select").last.select_option("image")
+        await adding.locator("tr[data-param-name=type] select").select_option("image")
         await adding.locator(".opblock-section-request-body select.content-type").select_option("image/*")
         await adding.locator(".opblock-section-request-body input[type=file]").set_input_files(picture)
         async with page.expect_response(lambda response: "/add_content" in response.url) as replaced:

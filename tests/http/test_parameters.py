@@ -95,8 +95,8 @@ async def test_each_call_takes_what_its_table_says_and_nothing_else(sidecar: Sid
         ("/retrieve?type=text&tipe=text", "there is no parameter 'tipe' here: did you mean type?"),
         ("/recommend?usr=ann", "there is no parameter 'usr' here: did you mean user?"),
         (
-            "/retrieve?type=text&offset=10",
-            "there is no parameter 'offset' here: this call takes type, k, user, ",
+            "/retrieve?type=text&skip=10",
+            "there is no parameter 'skip' here: this call takes type, k, user, ",
         ),
         ("/retrieve?type=text&%0A%22%FF=", "there is no parameter '\\n\"\\ufffd' here: "),
     ],

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -22,8 +23,8 @@ IS_CAMPAIGN = "CAMPAIGN" in os.environ
 EXAMPLES, LEAST_CASES = (200, 4000) if IS_CAMPAIGN else (10, 1000)
 
 
-async def _schemathesis(url: str) -> tuple[int, str]:
-    """Exit code and output of a run against the contract at `url`."""
+async def _schemathesis(url: str, folder: Path) -> tuple[int, str]:
+    """Exit code and output of a run against the contract at `url`, which leaves its traces in a folder."""
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(ROOT / "tests/support/schemathesis.toml")),
         *("run", f"{url}/openapi.json", "--header", f"Authorization:{BEARER['Authorization']}"),
@@ -32,7 +33,7 @@ async def _schemathesis(url: str) -> tuple[int, str]:
     ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": "tests.support.schemathesis_hooks"}
     process = await asyncio.create_subprocess_exec(
-        *command, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        *command, cwd=folder, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
     output, _ = await process.communicate()
     return process.returncode or 0, output.decode()
@@ -41,7 +42,7 @@ async def _schemathesis(url: str) -> tuple[int, str]:
 @pytest.mark.timeout(1800 if IS_CAMPAIGN else 300)
 @pytest.mark.parametrize("access", ["open", "keys"] if IS_CAMPAIGN else ["keys"])
 async def test_answers_are_what_the_contract_says(
-    settings: Settings, access: str, caplog: pytest.LogCaptureFixture
+    settings: Settings, access: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     # As from a trusted proxy, whose wrong keys are not counted: schemathesis sends more of them than one peer may.
     settings = replace(with_keys(settings), trusted_proxies=(ipaddress.ip_network("127.0.0.0/8"),))
@@ -49,7 +50,7 @@ async def test_answers_are_what_the_contract_says(
         settings = replace(settings, access="open")
     with caplog.at_level(logging.ERROR):
         async with running(settings) as sidecar:
-            code, output = await _schemathesis(sidecar.url)
+            code, output = await _schemathesis(sidecar.url, tmp_path)
     assert code == 0, output
     generated = re.search(r"(\d+) generated", output)
     assert generated is not None, output
