@@ -362,9 +362,9 @@ async def test_a_failure_is_told_and_mended_from_the_store(store: SqliteStore, e
 
 async def test_memory_that_is_short_in_a_change_is_a_failure_too(store: SqliteStore) -> None:
     index = await opened(store, NEVER)
-    # The index takes memory for all rows in one piece: more than 32 MB never come out of what was freed before.
+    # The index takes memory for all rows in one piece, so much that no hole in what was freed before holds it.
     (content,) = contents_of(1)
-    contents = [replace(content, id=f"id {number}") for number in range(30_000)]
+    contents = [replace(content, id=f"id {number}") for number in range(150_000)]
     await index.upsert(contents[:1])
     gc.collect()
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
