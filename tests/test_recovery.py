@@ -113,10 +113,13 @@ def test_the_sidecar_waits_for_a_late_torchserve(torchserve: TorchServe, real_si
     assert real_sidecar.post("/add_content?id=a&type=text", b"before").status == 201
     torchserve.stop()
     real_sidecar.stop()
-    real_sidecar.start()  # ready: what it holds can be looked at and deleted without the model
-    refused = real_sidecar.post("/retrieve?type=text", b"before")
-    assert (refused.status, json.loads(refused.body)["error"]["code"]) == (503, "embedder_unavailable")
-    torchserve.start()
-    torchserve.wait()
+    try:
+        real_sidecar.start(served="/contents/a")  # what it holds can be looked at and deleted without the model
+        assert http("GET", f"{real_sidecar.url}/ready", None, {}).status == 503
+        refused = real_sidecar.post("/retrieve?type=text", b"before")
+        assert (refused.status, json.loads(refused.body)["error"]["code"]) == (503, "embedder_unavailable")
+    finally:
+        torchserve.start()
+        torchserve.wait()
     found = json.loads(real_sidecar.post("/retrieve?type=text", b"before").body)["contents"]
     assert [hit["id"] for hit in found] == ["a"]

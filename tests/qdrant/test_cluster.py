@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient
 
-from index_sidecar.archive.errors import ModelMismatch
 from index_sidecar.settings import Settings
 
 from ..support.fake_torchserve import FINGERPRINT, PNG, FakeTorchServe
@@ -113,13 +112,19 @@ async def _counted(sidecar: Sidecar, contents: dict[str, int]) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_a_sidecar_with_another_model_does_not_start(on_qdrant: Settings, fake: FakeTorchServe) -> None:
+async def test_a_sidecar_with_another_model_does_not_start(
+    on_qdrant: Settings, fake: FakeTorchServe, tmp_path: Path
+) -> None:
     async with running(on_qdrant) as sidecar:
         await sidecar.add("a", b"one")
     fake.fingerprint = "clip-vit-b-32:openai:fedcba9876543210:p1"
-    with pytest.raises(ModelMismatch, match="INDEX_URL"):
-        async with running(on_qdrant):
-            pass
+    environment = {"INDEX_URL": on_qdrant.index_url, "QDRANT_API_KEY_FILE": str(on_qdrant.qdrant_api_key_file)}
+    with SidecarProcess(tmp_path / "data", fake.url, fake.key_file, **environment) as process:
+        assert await asyncio.to_thread(process.spawn().wait, 30) == 1
+        last = process.log.read_text().splitlines()[-1]
+    assert last.startswith("index_sidecar: cannot start: ")
+    assert fake.fingerprint in last
+    assert "INDEX_URL" in last
 
 
 async def test_the_process_names_a_key_that_is_refused(on_qdrant: Settings, tmp_path: Path) -> None:

@@ -175,10 +175,10 @@ class SidecarProcess:
             )
         return self.process
 
-    def start(self, within_s: float = 30) -> None:
-        """Start it and wait until it is ready."""
+    def start(self, within_s: float = 30, served: str = "/ready") -> None:
+        """Start it and wait until it is ready, or serves what is asked for."""
         process, deadline = self.spawn(), time.monotonic() + within_s
-        while self._status("/ready") != 200:
+        while self._status(served) != 200:
             assert process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.02)
