@@ -227,9 +227,9 @@ class ContentService:
     async def check_served(self) -> None:
         """Raises Unavailable, of one kind or another, unless every call is served now."""
         self.check_ready()
+        await self._store.check()
         if not self.model.answers():
             raise EmbedderUnavailable("the embedding model does not answer at the moment")
-        await self._store.check()
         if (served := self.model.served()) is not None:
             await self._store.check_model(served)
 
