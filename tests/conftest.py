@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Iterator
+import os
+import re
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,7 +32,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if isinstance(item, pytest.Function) and SERVERS & set(item.fixturenames):
             item.add_marker("servers")
         if item.get_closest_marker("servers"):
-            item.add_marker(pytest.mark.xdist_group("Qdrant" if "qdrant" in item.nodeid else "TorchServe"))
+            group = next((name for name in ("qdrant", "campaign") if name in item.nodeid), "torchserve")
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+# What no installation mends: other hardware, what a format cannot hold, what this user may not do.
+MAY_BE_SKIPPED = re.compile(r"no GPU on|has a GPU|has no |nothing here writes it|only root|need root")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With REQUIRE_ALL=1, as in .ci/run, a test that is skipped for what is not installed has failed."""
+    report = yield
+    if report.skipped and isinstance(report.longrepr, tuple) and os.environ.get("REQUIRE_ALL") == "1":
+        reason = report.longrepr[2]
+        if not MAY_BE_SKIPPED.search(reason):
+            report.outcome, report.longrepr = "failed", f"it must run here. {reason}"
+    return report
 
 
 @pytest.hookimpl(tryfirst=True)

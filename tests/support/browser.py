@@ -1,12 +1,11 @@
 """A real browser: Debian's Chromium, driven by Playwright.
 
-Without one, tests that need it are skipped, or fail where REQUIRE_BROWSER=1.
+Without one, tests that need it are skipped, or fail where REQUIRE_ALL=1.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from collections.abc import AsyncIterator
 
@@ -16,7 +15,7 @@ from playwright.async_api import Page, async_playwright
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 NEEDS_BROWSER = [
     pytest.mark.servers,
-    pytest.mark.skipif(CHROMIUM is None and "REQUIRE_BROWSER" not in os.environ, reason="chromium is not installed"),
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
 ]
 """The marks of a module of such tests."""
 
