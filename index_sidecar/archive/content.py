@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import InvalidInput
+from .metadata import Metadata
 
 DIMENSION = 512
 MAX_ID_LENGTH = 256
@@ -49,11 +50,12 @@ class Content:
     sha256: bytes
     created: float
     embedding: Embedding = field(repr=False)
+    metadata: Metadata = field(default_factory=dict)
 
     @property
     def entry(self) -> Entry:
         """The same without the vector."""
-        return Entry(self.id, self.type, self.user, self.sha256, self.created, self.embedding.truncated)
+        return Entry(self.id, self.type, self.user, self.sha256, self.created, self.embedding.truncated, self.metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class Entry:
     sha256: bytes
     created: float
     truncated: bool
+    metadata: Metadata = field(default_factory=dict)
 
 
 class VectorPage(NamedTuple):
@@ -92,7 +95,7 @@ class Hit:
     It is rounded to 1e-6, so that equal contents score alike and a content scores 1 for itself.
 
     `relevance` is as in relevance.py. `created` is there where hits are ordered by it, `duplicates` where copies are
-    folded and there are any.
+    folded and there are any, `metadata` where it was asked for.
     """
 
     id: str
@@ -102,6 +105,7 @@ class Hit:
     relevance: float | None = None
     created: float | None = None
     duplicates: Duplicates | None = None
+    metadata: Metadata | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from .admission import Admission
 from .content import ContentType, Hit, Vector
+from .filters import Selection
 from .folding import Folder
 from .ports import Store, VectorIndex
 from .relevance import Calibration
@@ -60,18 +61,29 @@ class Finder:
         if search.order == "newest":
             of_types = await self._newest_first(of_types)
         page = slice(search.offset, search.end)
-        if search.target == "each":
-            return [hit for hits in of_types for hit in hits[page]]
-        return _merged(of_types, search)[page]
+        each = search.target == "each"
+        hits = [hit for hits in of_types for hit in hits[page]] if each else _merged(of_types, search)[page]
+        return await self._with_metadata(hits) if search.with_metadata else hits
+
+    async def _with_metadata(self, hits: list[Hit]) -> list[Hit]:
+        """What is gone by now is left out."""
+        stored = {content.id: content.metadata for content in await self._store.get_many([hit.id for hit in hits])}
+        return [replace(hit, metadata=stored[hit.id]) for hit in hits if hit.id in stored]
 
     async def _of_types(self, asked: Asked, search: Search) -> list[list[Hit]]:
         calibration = await self._calibration()
         if asked.type is None:
             calibration = await asyncio.to_thread(calibration.of_question, asked.vector)
-        return await asyncio.gather(*(self._of_type(asked, each, search, calibration) for each in search.types))
+        among = await self._store.select(search.filter) if search.filter else None
+        return await asyncio.gather(*(self._of_type(asked, each, search, among, calibration) for each in search.types))
 
     async def _of_type(
-        self, asked: Asked, content_type: ContentType, search: Search, calibration: Calibration
+        self,
+        asked: Asked,
+        content_type: ContentType,
+        search: Search,
+        among: Selection | None,
+        calibration: Calibration,
     ) -> list[Hit]:
         """The hits of one type up to the page's end, or all that pass where age decides; best first."""
         folder = Folder() if search.fold else None
@@ -82,7 +94,7 @@ class Finder:
         while True:
             blocks = _BLOCKS[first : last + 1]
             answers = await asyncio.gather(
-                *(self._index.search(asked.vector, size, content_type, search.without_user) for size in blocks)
+                *(self._index.search(asked.vector, size, content_type, search.without_user, among) for size in blocks)
             )
             found = {hit.id: hit for hits in reversed(answers) for hit in hits}  # a hit's first mention counts
             fresh = [found[each] for each in dict.fromkeys(h.id for hits in answers for h in hits) if each not in seen]

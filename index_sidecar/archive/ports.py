@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from .content import Content, ContentType, Embedding, Hit, IndexState, Page, Vector, VectorPage
+from .filters import Filter, Selection
+from .metadata import Metadata
 
 
 class Embedder(Protocol):
@@ -74,6 +76,9 @@ class Store(Protocol):
     async def put(self, content: Content, preview: bytes | None = None) -> Written:
         """Store a content and its preview, replacing what its id held, which is gone. Raises ModelMismatch."""
 
+    async def set_metadata(self, content_id: str, metadata: Metadata) -> Written | None:
+        """Replace the metadata of a content, and nothing else of it; None when there is no such content."""
+
     async def delete(self, content_id: str) -> Written:
         """Erase a content, if there is one."""
 
@@ -98,8 +103,20 @@ class Store(Protocol):
     async def sample(self, content_type: ContentType, limit: int) -> list[Content]:
         """A deterministic uniform sample: one content of each of the smallest SHA-256 of a type."""
 
-    async def page(self, user: str | None, content_type: ContentType | None, limit: int, after: str | None) -> Page:
-        """Up to `limit` entries, of one user or type if said, from the cursor `after` on. Raises InvalidInput.
+    async def select(self, filter: Filter) -> Selection:
+        """What an index needs to search only among what passes a filter now."""
+
+    async def page(
+        self,
+        user: str | None,
+        content_type: ContentType | None,
+        limit: int,
+        after: str | None,
+        filter: Filter | None = None,
+    ) -> Page:
+        """Up to `limit` entries, of one user or type or of what passes a filter if said, from the cursor `after` on.
+
+        Raises InvalidInput.
 
         Following `next` from page to page names each content once that is there all the time.
         """
@@ -153,8 +170,17 @@ class VectorIndex(Protocol):
     async def delete(self, ids: Sequence[str]) -> None:
         """Take contents out, however many, while searches go on; ids that are not there do not matter."""
 
-    async def search(self, query: Vector, k: int, content_type: ContentType, without_user: str | None) -> list[Hit]:
+    async def search(
+        self,
+        query: Vector,
+        k: int,
+        content_type: ContentType,
+        without_user: str | None,
+        among: Selection | None = None,
+    ) -> list[Hit]:
         """The k most similar contents of one type that are not `without_user`'s, best first, ties by id.
+
+        With `among`, only of those that its store selected.
 
         Exactly those, or, where the state's kind is approximate, as many of them as its recall says. Scores are rounded
         to 1e-6 before they are ranked.

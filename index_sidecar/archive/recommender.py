@@ -71,17 +71,19 @@ class Recommender:
 
     async def _candidates(self, user: str, history: list[Content], seeds: list[Seed], search: Search) -> list[Content]:
         """Contents near the seeds that are new to the user: k of each type asked for, where there are so many."""
-        of_each = await asyncio.gather(*(self._candidates_of(user, history, seeds, search.k, t) for t in search.types))
+        of_each = await asyncio.gather(*(self._candidates_of(user, history, seeds, search, t) for t in search.types))
         return [content for each in of_each for content in each]
 
     async def _candidates_of(
-        self, user: str, history: list[Content], seeds: list[Seed], k: int, content_type: ContentType
+        self, user: str, history: list[Content], seeds: list[Seed], search: Search, content_type: ContentType
     ) -> list[Content]:
+        k = search.k
         fetch = k + _SPARE_CANDIDATES
+        among = await self._store.select(search.filter) if search.filter else None
         read: dict[str, Content] = {}
         while True:
             answers = await asyncio.gather(
-                *(self._index.search(seed.content.embedding.vector, fetch, content_type, user) for seed in seeds)
+                *(self._index.search(seed.content.embedding.vector, fetch, content_type, user, among) for seed in seeds)
             )
             ids = {hit.id for answer in answers for hit in answer}
             read |= {content.id: content for content in await self._store.get_many(sorted(ids - read.keys()))}

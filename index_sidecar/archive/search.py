@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from .content import CONTENT_TYPES, ContentType, Rank, Target
 from .errors import InvalidInput
+from .filters import Filter
 
 DEPTH = 10_000
 """Hits of a type, best first, behind which nobody looks: to fetch and fold more would cost others too much."""
@@ -17,7 +18,8 @@ ORDERS: tuple[Order, ...] = get_args(Order)
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What to look for: the k best behind the first `offset`, of which types, without whose, from which score on.
+    """What to look for: the k best behind the first `offset`, of which types, without whose, from which score on,
+    and only what passes `filter`.
 
     Relevance is unknown in a small archive: then `min_relevance` leaves nothing out, and `rank` is by score. With
     `fold`, copies of a better hit go under it, and `k` and `offset` count what is left. `newest` puts what passes
@@ -33,6 +35,8 @@ class Search:
     offset: int = 0
     fold: bool = False
     order: Order = "best"
+    filter: Filter | None = None
+    with_metadata: bool = False
 
     def __post_init__(self) -> None:
         if self.end > DEPTH:
@@ -49,6 +53,15 @@ class Search:
     def types(self) -> tuple[ContentType, ...]:
         """The types that are looked through."""
         return (self.target,) if self.target in ("text", "image") else CONTENT_TYPES
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """Which contents to list: of one user, of one type, of what passes a filter, where given."""
+
+    user: str | None = None
+    type: ContentType | None = None
+    filter: Filter | None = None
 
 
 def _wrong(name: str, what: str) -> InvalidInput:

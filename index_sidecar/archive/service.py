@@ -10,19 +10,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from .content import CONTENT_TYPES, Content, ContentType, Hit, IndexState, Original, Page
 from .errors import EmbedderUnavailable, NotFound, NotReady, Taken
 from .finder import Asked, Finder
+from .metadata import Metadata, merged
 from .model import Model
 from .ports import Previewer, Store, VectorIndex, Written
 from .questions import Part, Term, combined
 from .recommender import Recommended, Recommender
 from .relevance import Calibration, Calibrator
 from .results import Added, Erased, Retrieved
-from .search import Search
-from .writes import Writes, check_owner
+from .search import Listed, Search
+from .writes import Writes, check_owner, is_same
 
 _NEAR_DUPLICATES_NAMED = 100
 
@@ -65,13 +66,14 @@ class ContentService:
         near: float | None = None,
         only_user: str | None = None,
         only_new: bool = False,
+        metadata: Metadata | None = None,
     ) -> Added:
         """Encode a text or an image and store it under its id: durable and searchable when this returns.
 
-        The same bytes, type and user under the same id change nothing; bytes stored before under any id are not
-        encoded again. From the cosine `near` on, others count as near duplicates. Raises Forbidden where the id holds
-        the content of another than `only_user`, and Taken with `only_new` where it holds any: of several that ask for
-        it at once, one gets it.
+        The same bytes, type, user and metadata under the same id change nothing, and so do they where no metadata is
+        given; bytes stored before under any id are not encoded again. From the cosine `near` on, others count as near
+        duplicates. Raises Forbidden where the id holds the content of another than `only_user`, and Taken with
+        `only_new` where it holds any: of several that ask for it at once, one gets it.
         """
         self.check_ready()
         sha256 = original.sha256
@@ -83,7 +85,7 @@ class ContentService:
             same_bytes = await self._store.same_bytes(sha256, content_type)
             status: Literal["added", "unchanged", "replaced"]
             written = Written([])
-            if before and (before.sha256, before.type, before.user) == (sha256, content_type, user):
+            if before and is_same(before, sha256, content_type, user, metadata):
                 status, content = "unchanged", before
                 await self._writes.make_sure(content)
             else:
@@ -93,7 +95,7 @@ class ContentService:
                     embedding = await self.model.embed_content(original, content_type)
                 preview = await self._previews.make(original.data, content_type)
                 original.release()
-                content = Content(content_id, content_type, user, sha256, time.time(), embedding)
+                content = Content(content_id, content_type, user, sha256, time.time(), embedding, metadata or {})
                 written = await self._writes.put(content, preview)
                 status = "replaced" if before else "added"
         duplicate_of = [other.id for other in same_bytes if other.id != content_id]
@@ -149,7 +151,7 @@ class ContentService:
         """Contents that others added, in proportion to what the user's own are about; grouping.py tells how.
 
         Only stored vectors are compared: the model is not asked. The same seed gives the same answer. Of `search`,
-        `k` and `target` count.
+        `k`, `target` and `filter` count.
         """
         self.check_ready()
         return await self._recommender.recommend(user, search, diversity, seed, history_types)
@@ -159,6 +161,16 @@ class ContentService:
         content = await self._store.get(content_id)
         if content is None:
             raise NotFound("no content has this id")
+        return content
+
+    async def change_metadata(self, content_id: str, patch: Any, only_user: str | None = None) -> Content:
+        """The content with its metadata changed by a merge patch (RFC 7396), durably; the model is not asked.
+
+        Raises InvalidInput, NotFound, or Forbidden where it is another's than `only_user`.
+        """
+        self.check_ready()
+        content, written = await self._writes.set_metadata(content_id, lambda before: merged(before, patch), only_user)
+        await written.is_overwritten(self._erase_wait_s)
         return content
 
     async def delete_content(self, content_id: str, only_user: str | None = None) -> Erased:
@@ -176,9 +188,9 @@ class ContentService:
         count, written = await self._writes.delete_user(user)
         return Erased(count, await written.is_overwritten(self._erase_wait_s))
 
-    async def page(self, user: str | None, content_type: ContentType | None, limit: int, after: str | None) -> Page:
-        """Some contents, of one user and one type where they are given, from the cursor `after` on."""
-        return await self._store.page(user, content_type, limit, after)
+    async def page(self, of: Listed, limit: int, after: str | None) -> Page:
+        """Some contents, from the cursor `after` on."""
+        return await self._store.page(of.user, of.type, limit, after, of.filter)
 
     async def preview(self, content_id: str) -> tuple[Content, bytes]:
         """A content and its preview: a WebP file, or UTF-8. Raises NotFound."""

@@ -13,10 +13,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
-from .content import Content
+from .content import Content, ContentType
 from .errors import Forbidden, NotFound, StorageUnavailable
+from .metadata import Metadata, write_metadata
 from .ports import Store, VectorIndex, Written
 from .turns import Turns
 
@@ -48,6 +50,12 @@ class Writes:
         """Have the index hold a content that the store holds. For the caller whose turn the id is."""
         await self._whole(self._index_step(self._index.upsert([content])))
 
+    async def set_metadata(
+        self, content_id: str, change: Callable[[Metadata], Metadata], only_user: str | None
+    ) -> tuple[Content, Written]:
+        """The content with its metadata changed. Raises NotFound, Forbidden as `delete`, and what `change` raises."""
+        return await self._whole(self._in_time(self._set_metadata(content_id, change, only_user)))
+
     async def delete(self, content_id: str, only_user: str | None) -> Written:
         """Erase a content. Raises NotFound, or Forbidden where it is another's than `only_user`."""
         return await self._whole(self._in_time(self._delete(content_id, only_user)))
@@ -65,6 +73,22 @@ class Writes:
         written = await self._store.put(content, preview)
         await self._index_step(self._index.upsert([content]))
         return written
+
+    async def _set_metadata(
+        self, content_id: str, change: Callable[[Metadata], Metadata], only_user: str | None
+    ) -> tuple[Content, Written]:
+        async with self.turns.of(content_id):
+            content = await self._store.get(content_id)
+            check_owner(content, only_user)
+            if content is None:
+                raise NotFound("no content has this id")
+            changed = replace(content, metadata=change(content.metadata))
+            written: Written | None = Written([])
+            if write_metadata(changed.metadata) != write_metadata(content.metadata):
+                written = await self._store.set_metadata(content_id, changed.metadata)
+            if written is None:  # on a cluster another sidecar may have erased it
+                raise NotFound("no content has this id")
+            return changed, written
 
     async def _delete(self, content_id: str, only_user: str | None) -> Written:
         async with self.turns.of(content_id):
@@ -148,3 +172,11 @@ def check_owner(content: Content | None, only_user: str | None) -> None:
     """Raises Forbidden for another's content than `only_user`'s, if there is such a bound."""
     if content is not None and only_user not in (None, content.user):
         raise Forbidden("this content belongs to another user than the one this key is bound to")
+
+
+def is_same(
+    before: Content, sha256: bytes, content_type: ContentType, user: str | None, metadata: Metadata | None
+) -> bool:
+    """Whether a content is what is added again; metadata that is not given is no other."""
+    same_metadata = metadata is None or write_metadata(before.metadata) == write_metadata(metadata)
+    return same_metadata and (before.sha256, before.type, before.user) == (sha256, content_type, user)

@@ -12,7 +12,7 @@ from .. import __version__
 from ..archive.content import CONTENT_TYPES, Target
 from ..archive.errors import InvalidInput, StorageUnavailable
 from ..archive.ports import Embedder
-from ..archive.search import Search
+from ..archive.search import Listed, Search
 from ..archive.service import ContentService
 from . import answers
 from .auth import ACCESS, CALLER, acting_user, only_user_of
@@ -108,7 +108,9 @@ async def get_contents(request: web.Request, query: Query) -> web.Response:
         if len(query) > 1:
             raise InvalidInput("id names one content: no other parameter goes with it", "unknown_parameter")
         return await get_content(request, query)
-    page = await request.app[SERVICE].page(query.get(OF_USER), query.get(OF_TYPE), query[LIMIT], query.get(AFTER))
+    page = await request.app[SERVICE].page(
+        Listed(query.get(OF_USER), query.get(OF_TYPE)), query[LIMIT], query.get(AFTER)
+    )
     return answers.page(page)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..archive.content import DIMENSION
 from ..archive.errors import ModelMismatch, StorageUnavailable, StoreError
+from . import filters
 from .nodes import Nodes, unavailable
 from .rest import Refused
 from .writes import write
@@ -23,6 +24,7 @@ _PAYLOAD_INDEXES: dict[str, Any] = {
     "sha256": "keyword",
     "created": "float",
     "sample": "integer",
+    **filters.INDEXES,
 }
 
 

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..archive.content import Content, ContentType, Hit, IndexState, Vector, ranked
+from ..archive.filters import Selection
 from .collection import QdrantCollection, matches
+from .filters import condition
 
 _MOST_FETCHED = 20_000  # of equal scores; twice the deepest search
 _COUNT_EVERY_S = 2.0
@@ -68,22 +70,29 @@ class QdrantIndex:
         """As far as it can be told from here: what memory it takes is the cluster's business."""
         return IndexState("approximate", await self._count(content_type), None)
 
-    async def search(self, query: Vector, k: int, content_type: ContentType, without_user: str | None) -> list[Hit]:
+    async def search(
+        self,
+        query: Vector,
+        k: int,
+        content_type: ContentType,
+        without_user: str | None,
+        among: Selection | None = None,
+    ) -> list[Hit]:
         """The k most similar contents of one type that are not `without_user`'s, best first, ties by id.
 
-        The user is part of the search itself, so that no one else's content is missing. Of a content that is replaced
-        at this moment, the score may still be the old one's. Raises StorageUnavailable.
+        The user and the filter are part of the search itself, so that no one else's content is missing. Of a content
+        that is replaced at this moment, the score may still be the old one's. Raises StorageUnavailable.
         """
         limit = k + 1
         while True:
-            hits = await self._search(query, limit, content_type, without_user)
+            hits = await self._search(query, limit, content_type, without_user, among)
             # Qdrant has no order among equal scores: where k cuts through them, all of them are needed.
             if len(hits) < limit or hits[k - 1].score > hits[-1].score or limit == _MOST_FETCHED:
                 return ranked(hits, k)
             limit = min(limit * 8, _MOST_FETCHED)
 
     async def _search(
-        self, query: Vector, limit: int, content_type: ContentType, without_user: str | None
+        self, query: Vector, limit: int, content_type: ContentType, without_user: str | None, among: Selection | None
     ) -> list[Hit]:
         body: dict[str, Any] = {
             "query": query.tolist(),
@@ -94,6 +103,8 @@ class QdrantIndex:
         }
         if without_user is not None:
             body["filter"]["must_not"] = [matches("user", without_user)]
+        if among is not None:
+            body["filter"]["must"].append(condition(among.filter))
         found = await self._collection.read("/points/query", body)
         hits = []
         for point in found["points"] if found else ():

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from tqdm import tqdm
 
 from ..archive.content import CONTENT_TYPES, Content
+from ..archive.metadata import write_metadata
 from ..archive.ports import Archive
 from .store import QdrantStore
 
@@ -105,5 +106,5 @@ def _same(here: Content, there: Content | None) -> bool:
 
 def _fields(content: Content) -> tuple[object, ...]:
     embedding = content.embedding
-    head = (content.type, content.user, content.sha256, content.created)
+    head = (content.type, content.user, content.sha256, content.created, write_metadata(content.metadata))
     return (*head, embedding.fingerprint, embedding.truncated, embedding.vector.tobytes())

@@ -16,8 +16,11 @@ import numpy as np
 
 from ..archive.content import Content, ContentType, Embedding, Entry, Page
 from ..archive.errors import InvalidInput
+from ..archive.filters import Filter, Selection
+from ..archive.metadata import Metadata
 from ..archive.ports import Written
 from .collection import QdrantCollection, matches
+from .filters import condition, metadata_in, payload_of
 
 _NAMESPACE = uuid.UUID("c8bb6a1e-6a5f-4d0c-9f0b-3f2f7d0f6a57")
 _DUPLICATES_NAMED = 100
@@ -65,6 +68,15 @@ class QdrantStore:
         points = {point_id(content.id): _point(content, preview) for content, preview in contents}
         body = {"points": list(points.values())}
         await self._collection.write("PUT", "/points", body, contents[0][0].embedding.fingerprint)
+
+    async def set_metadata(self, content_id: str, metadata: Metadata) -> Written | None:
+        """Replace a content's metadata. Of two that do so at the same time on two sidecars, one has the last word."""
+        point = point_id(content_id)
+        if not await self._collection.read("/points", {"ids": [point], "with_payload": False}):
+            return None
+        body = {"payload": payload_of(metadata), "filter": {"must": [{"has_id": [point]}]}}
+        await self._collection.write("POST", "/points/payload", body)
+        return Written([], _untold())
 
     async def delete(self, content_id: str) -> Written:
         """Erase a content, if there is one."""
@@ -135,9 +147,24 @@ class QdrantStore:
         found = await self.get_many([ids[sha256] for sha256 in sorted(ids)[:limit]])
         return sorted(found, key=lambda content: content.sha256)
 
-    async def page(self, user: str | None, content_type: ContentType | None, limit: int, after: str | None) -> Page:
-        """Up to `limit` entries, of one user or type if said, from the place `after` on. Raises InvalidInput."""
+    async def select(self, filter: Filter) -> Selection:
+        """The filter alone: Qdrant finds what passes while it searches."""
+        return Selection(filter)
+
+    async def page(
+        self,
+        user: str | None,
+        content_type: ContentType | None,
+        limit: int,
+        after: str | None,
+        filter: Filter | None = None,
+    ) -> Page:
+        """Up to `limit` entries, of one user or type or of what passes a filter if said, from the place `after` on.
+
+        Raises InvalidInput.
+        """
         conditions = [matches(field, value) for field, value in (("user", user), ("type", content_type)) if value]
+        conditions += [condition(filter)] if filter is not None else []
         start = {"offset": _cursor(after)} if after is not None else {}
         found = await self._scroll({"must": conditions}, limit, **start, **_ENTRY)
         return (
@@ -171,6 +198,7 @@ def _point(content: Content, preview: bytes | None) -> dict[str, Any]:
         "model": embedding.fingerprint,
         "sample": int.from_bytes(content.sha256[:8]) >> 1,  # Qdrant orders by signed 64-bit integers
         "preview": base64.b64encode(preview).decode() if preview is not None else None,
+        **(payload_of(content.metadata) if content.metadata else {}),
     }
     return {
         "id": point_id(content.id),
@@ -189,13 +217,14 @@ def _untold() -> Future[None]:
 def _entry(point: dict[str, Any]) -> Entry:
     payload = point["payload"]
     sha256 = bytes.fromhex(payload["sha256"])
-    return Entry(payload["id"], payload["type"], payload.get("user"), sha256, payload["created"], payload["truncated"])
+    head = payload["id"], payload["type"], payload.get("user"), sha256, payload["created"], payload["truncated"]
+    return Entry(*head, metadata_in(payload))
 
 
 def _content(point: dict[str, Any]) -> Content:
     entry, model = _entry(point), point["payload"]["model"]
     embedding = Embedding(np.array(point["vector"], np.float32), model, entry.truncated)
-    return Content(entry.id, entry.type, entry.user, entry.sha256, entry.created, embedding)
+    return Content(entry.id, entry.type, entry.user, entry.sha256, entry.created, embedding, entry.metadata)
 
 
 def _age(content: Content) -> tuple[float, str]:

@@ -1,4 +1,4 @@
-"""Rows of 2,048 bytes that never move, so that what is taken out of them is gone.
+"""Rows of some thousand bytes that never move, so that what is taken out of them is gone.
 
 When SQLite balances its trees it moves whole rows to other pages and may leave a copy in the unused part of the old
 one. `secure_delete` overwrites a row where it is, not where it was, so such a copy outlives it. Hence this: a block is
@@ -14,21 +14,21 @@ from collections.abc import Iterable
 BLOCK_BYTES = 2048
 
 
-def schema(table: str) -> str:
+def schema(table: str, block_bytes: int = BLOCK_BYTES) -> str:
     """The statements that make a table of blocks and the list of those that are free."""
     return f"""
-CREATE TABLE {table} (block INTEGER PRIMARY KEY, bytes BLOB NOT NULL CHECK (length(bytes) = {BLOCK_BYTES})) STRICT;
+CREATE TABLE {table} (block INTEGER PRIMARY KEY, bytes BLOB NOT NULL CHECK (length(bytes) = {block_bytes})) STRICT;
 CREATE TABLE free_{table} (block INTEGER PRIMARY KEY) STRICT;
 """
 
 
-def take(connection: sqlite3.Connection, table: str, data: bytes) -> list[int]:
+def take(connection: sqlite3.Connection, table: str, data: bytes, block_bytes: int = BLOCK_BYTES) -> list[int]:
     """Write `data`, filled up with zeros, into as many blocks as it needs; their numbers in its order."""
-    count = -(-len(data) // BLOCK_BYTES)
+    count = -(-len(data) // block_bytes)
     pick = f"DELETE FROM free_{table} WHERE block IN (SELECT block FROM free_{table} LIMIT ?) RETURNING block"
     blocks = [block for (block,) in connection.execute(pick, (count,)).fetchall()]
-    pieces = [data[start : start + BLOCK_BYTES] for start in range(0, len(data), BLOCK_BYTES)]
-    pieces[-1] = pieces[-1].ljust(BLOCK_BYTES, b"\x00")
+    pieces = [data[start : start + block_bytes] for start in range(0, len(data), block_bytes)]
+    pieces[-1] = pieces[-1].ljust(block_bytes, b"\x00")
     reused = zip(pieces, blocks, strict=False)
     connection.executemany(f"UPDATE {table} SET bytes = ? WHERE block = ?", reused)
     for piece in pieces[len(blocks) :]:
@@ -41,5 +41,5 @@ def take(connection: sqlite3.Connection, table: str, data: bytes) -> list[int]:
 def free(connection: sqlite3.Connection, table: str, blocks: Iterable[int]) -> None:
     """Overwrite blocks with zeros and keep them for later."""
     numbers = [(block,) for block in blocks]
-    connection.executemany(f"UPDATE {table} SET bytes = zeroblob({BLOCK_BYTES}) WHERE block = ?", numbers)
+    connection.executemany(f"UPDATE {table} SET bytes = zeroblob(length(bytes)) WHERE block = ?", numbers)
     connection.executemany(f"INSERT INTO free_{table} (block) VALUES (?)", numbers)

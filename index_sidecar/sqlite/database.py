@@ -1,4 +1,4 @@
-"""One SQLite file: one thread reads it, one writes it, one overwrites what was erased.
+"""One SQLite file: one thread reads it, one selects by filters, one writes, one overwrites what was erased.
 
 A write returns when it is on disk (WAL, synchronous=FULL). Writes that arrive while a commit is under way share the
 next one, so that an fsync serves many. What one of them does wrong is undone for itself alone; what is wrong with the
@@ -44,9 +44,10 @@ class Database:
         try:
             self.write_connection = open_file(path, schema)
             self.reader = Reader(path, read_limit_s)
+            self.selecting = Reader(path, read_limit_s)
             self._writing = threading.Lock()
             self.scanning = threading.Lock()  # held by who reads by a connection of its own
-            locks = (self.scanning, self.reader.lock)
+            locks = (self.scanning, self.reader.lock, self.selecting.lock)
             self.overwriter = Overwriter(connect(path), self.write_connection, self._writing, locks)
         except sqlite3.Error as error:
             self._lock.release()
@@ -69,6 +70,7 @@ class Database:
         self._writer.shutdown()
         self.overwriter.close()
         self.reader.close()
+        self.selecting.close()
         self.write_connection.close()
         self._lock.release()
 

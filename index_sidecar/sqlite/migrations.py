@@ -14,11 +14,20 @@ from contextlib import closing
 from pathlib import Path
 
 from ..archive.errors import StoreError
+from . import metadata
 
 logger = logging.getLogger(__name__)
 
 Step = Callable[[sqlite3.Connection], None]
-STEPS: Mapping[int, Step] = {}
+
+
+def _add_metadata(connection: sqlite3.Connection) -> None:
+    connection.execute("ALTER TABLE contents ADD COLUMN metadata TEXT")
+    for statement in metadata.SCHEMA.split(";"):
+        connection.execute(statement)
+
+
+STEPS: Mapping[int, Step] = {1: _add_metadata}
 """The step that leads from a version to the next one."""
 
 

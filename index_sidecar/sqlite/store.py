@@ -10,54 +10,54 @@ from __future__ import annotations
 import json
 import sqlite3
 import struct
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from ..archive.content import DIMENSION, Content, ContentType, Entry, Page, VectorPage
-from ..archive.errors import InvalidInput, ModelMismatch, StoreError
+from ..archive.content import Content, ContentType, Page
+from ..archive.errors import ModelMismatch
+from ..archive.filters import Filter
+from ..archive.metadata import Metadata
 from ..archive.ports import Written
-from . import blocks, rows
-from .connection import RESTORE, open_reader
+from . import blocks, metadata, rows
 from .database import Database
+from .listing import Listing
 from .reader import Row
+from .scans import Scans
+from .selections import Selected, Selections
 
-# Left to itself, SQLite may take an index that is in another order than asked for, and sort all rows it finds: hence
-# INDEXED BY, here and below.
-PAGE = f"""
-SELECT key, id, user, sha256, {rows.VECTOR} FROM contents INDEXED BY contents_by_type
-WHERE type = ? AND key > ? ORDER BY key LIMIT ?
-"""
 _PUT = """
-INSERT INTO contents (id, type, user, sha256, created, truncated, block, preview) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO contents (id, type, user, sha256, created, truncated, block, preview, metadata)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET type = excluded.type, user = excluded.user, sha256 = excluded.sha256,
-    created = excluded.created, truncated = excluded.truncated, block = excluded.block, preview = excluded.preview
+    created = excluded.created, truncated = excluded.truncated, block = excluded.block, preview = excluded.preview,
+    metadata = excluded.metadata
+RETURNING key
 """
 _SET_MODEL = "INSERT INTO meta (name, value) VALUES ('model', ?) ON CONFLICT (name) DO NOTHING"
 _SOME_ROWS = """
 SELECT (SELECT max(length(id)) FROM (SELECT id FROM contents ORDER BY key DESC LIMIT 1)),
     (SELECT length(bytes) FROM vectors WHERE block >= abs(random() % (SELECT max(block) FROM vectors)) LIMIT 1)
 """
-_SIZE = "SELECT count(*) FROM contents WHERE type = ?"
 _SMALLEST = "SELECT min(key) FROM contents INDEXED BY contents_by_bytes WHERE type = ? GROUP BY sha256 LIMIT ?"
+_HELD = "SELECT block, preview, key, metadata FROM contents WHERE id = ?"
 _LENGTH = struct.Struct("<I")
 _DUPLICATES_NAMED = 100
 _IDS_A_READ = 1000
 _READ_LIMIT_S = 10.0
 
 
-class SqliteStore:
+class SqliteStore(Scans):
     """Contents by id; every method may be called from the event loop. All raise StorageUnavailable."""
 
     def __init__(self, path: Path, read_limit_s: float = _READ_LIMIT_S) -> None:
         """Opens the file, or makes it. Raises StoreError when it must not be used."""
-        self._path = path
         self.folder = path.parent
         self.database = Database(path, rows.SCHEMA, read_limit_s)
+        super().__init__(path, self.database.scanning)
         found = self.database.write_connection.execute(rows.MODEL).fetchone()
         self._fingerprint: str | None = found[0] if found else None
+        self._selections = Selections(self.database.selecting, metadata.salt_of(self.database.write_connection))
+        self._listing = Listing(self.database.reader, self._selections)
 
     async def close(self) -> None:
         """Finish the writes under way and close the file."""
@@ -88,18 +88,39 @@ class SqliteStore:
         def put(connection: sqlite3.Connection) -> tuple[None, int]:
             connection.execute(_SET_MODEL, (embedding.fingerprint,))
             _check_model(connection.execute(rows.MODEL).fetchone()[0], embedding.fingerprint)
-            replaced = connection.execute("SELECT block, preview FROM contents WHERE id = ?", (content.id,)).fetchall()
+            replaced = connection.execute(_HELD, (content.id,)).fetchall()
             _free(connection, replaced)
             (block,) = blocks.take(connection, "vectors", vector)
             shown = None
             if preview is not None:
                 shown = json.dumps(blocks.take(connection, "previews", _LENGTH.pack(len(preview)) + preview))
-            connection.execute(_PUT, (*head, block, shown))
+            told = metadata.take(connection, content.metadata)
+            (key,) = connection.execute(_PUT, (*head, block, shown, told)).fetchone()
+            metadata.enter(connection, key, content.metadata)
             return None, len(replaced)
 
         committed = await self.database.write(put)
         self._fingerprint = embedding.fingerprint
+        self._selections.changed()
         return Written([], committed.overwritten)
+
+    async def set_metadata(self, content_id: str, told: Metadata) -> Written | None:
+        """Replace a content's metadata, which is erased, durably; None when there is no such content."""
+
+        def change(connection: sqlite3.Connection) -> tuple[bool, int]:
+            found = connection.execute(_HELD, (content_id,)).fetchone()
+            if found is None:
+                return False, 0
+            _, _, key, before = found
+            metadata.erase(connection, key, before)
+            listed = metadata.take(connection, told)
+            connection.execute("UPDATE contents SET metadata = ? WHERE key = ?", (listed, key))
+            metadata.enter(connection, key, told)
+            return True, int(before is not None)
+
+        committed = await self.database.write(change)
+        self._selections.changed()
+        return Written([], committed.overwritten) if committed.result else None
 
     async def delete(self, content_id: str) -> Written:
         """Erase a content and its preview, if there is one. Durable when it returns."""
@@ -109,15 +130,16 @@ class SqliteStore:
         """Erase contents and their previews, in one commit; with `user`, only those that are this user's."""
         query = """
             DELETE FROM contents WHERE id IN (SELECT value FROM json_each(?)) AND (? IS NULL OR user = ?)
-            RETURNING block, preview, id
+            RETURNING block, preview, key, metadata, id
         """
 
         def delete(connection: sqlite3.Connection) -> tuple[list[str], int]:
             gone = connection.execute(query, (json.dumps(list(ids)), user, user)).fetchall()
-            _free(connection, [row[:2] for row in gone])
-            return [row[2] for row in gone], len(gone)
+            _free(connection, [row[:4] for row in gone])
+            return [row[4] for row in gone], len(gone)
 
         committed = await self.database.write(delete)
+        self._selections.changed()
         return Written(committed.result, committed.overwritten)
 
     async def get(self, content_id: str) -> Content | None:
@@ -153,27 +175,20 @@ class SqliteStore:
         (length,) = _LENGTH.unpack_from(data)
         return found[0][1], data[_LENGTH.size : _LENGTH.size + length]
 
-    async def page(self, user: str | None, content_type: ContentType | None, limit: int, after: str | None) -> Page:
-        """The `limit` entries behind the cursor `after`, of one user and one type where they are given.
+    async def select(self, filter: Filter) -> Selected:
+        """The ids that pass a filter now, with their keys."""
+        return await self._selections.select(filter)
 
-        In the order they were first added: whoever follows the cursors sees each content that stays exactly once,
-        whatever is added or deleted meanwhile. Raises InvalidInput when `after` is no cursor.
-        """
-        if user is not None:
-            by, chosen, values = "contents_by_user", "user = ? AND (? IS NULL OR type = ?)", [user, *[content_type] * 2]
-        elif content_type is not None:
-            by, chosen, values = "contents_by_type", "type = ?", [content_type]
-        else:
-            by, chosen, values = "", "true", []
-        table = f"contents INDEXED BY {by}" if by else "contents"
-        query = f"SELECT key, {rows.ENTRY} FROM {table} WHERE {chosen} AND key > ? ORDER BY key LIMIT ?"
-
-        def keyed(row: Row) -> tuple[int, Entry]:
-            return row[0], rows.entry(row[1:])
-
-        found = await self.database.reader.rows(keyed, query, *values, _key(after), limit + 1)
-        more = len(found) > limit
-        return Page([entry for _, entry in found[:limit]], str(found[limit - 1][0]) if more else None)
+    async def page(
+        self,
+        user: str | None,
+        content_type: ContentType | None,
+        limit: int,
+        after: str | None,
+        filter: Filter | None = None,
+    ) -> Page:
+        """As listing.py has it."""
+        return await self._listing.page(user, content_type, limit, after, filter)
 
     async def history(self, user: str, content_type: ContentType, limit: int) -> list[Content]:
         """A user's newest contents of one type, newest first."""
@@ -191,44 +206,6 @@ class SqliteStore:
     async def _contents(self, chosen: str, *values: str | bytes | int) -> list[Content]:
         return await self.database.reader.rows(rows.content, f"SELECT {rows.CONTENT} FROM contents {chosen}", *values)
 
-    # For threads, not for the event loop: each over a connection of its own. They raise StoreError.
-
-    def scan(self, batch: int) -> Iterator[list[Content]]:
-        """All contents, `batch` at a time, each time as they are at that moment."""
-        for page in self._pages(batch, f"SELECT key, {rows.CONTENT} FROM contents WHERE key > ? ORDER BY key LIMIT ?"):
-            yield [rows.content(row[1:]) for row in page]
-
-    def size(self, content_type: ContentType) -> int:
-        """How many contents of a type there are."""
-        with self._scanning() as connection:
-            return int(connection.execute(_SIZE, (content_type,)).fetchone()[0])
-
-    def pages(self, content_type: ContentType, batch: int) -> Iterator[VectorPage]:
-        """The contents of a type in the order they were first added: what is added again meanwhile can come again."""
-        for page in self._pages(batch, PAGE, content_type):
-            _, ids, users, sha256s, vectors = zip(*page, strict=True)
-            yield VectorPage(ids, users, sha256s, np.frombuffer(b"".join(vectors), "<f4").reshape(-1, DIMENSION))
-
-    def _pages(self, batch: int, query: str, *values: str) -> Iterator[list[Row]]:
-        """No read is longer than a page: while one lasts, nothing that was erased can be overwritten."""
-        after = 0
-        with self._scanning() as connection:
-            while True:
-                with self.database.scanning:
-                    page = connection.execute(query, (*values, after, batch)).fetchall()
-                if not page:
-                    return
-                after = page[-1][0]
-                yield page
-
-    @contextmanager
-    def _scanning(self) -> Iterator[sqlite3.Connection]:
-        try:
-            with closing(open_reader(self._path)) as connection:
-                yield connection
-        except sqlite3.Error as error:
-            raise StoreError(f"{self._path} cannot be read ({error}): {RESTORE}") from error
-
 
 def _check_model(stored: str | None, served: str) -> None:
     if stored not in (None, served):
@@ -236,14 +213,8 @@ def _check_model(stored: str | None, served: str) -> None:
 
 
 def _free(connection: sqlite3.Connection, found: Sequence[Row]) -> None:
-    """Erase the vectors and previews in the blocks that rows of `contents` name, as (block, preview)."""
-    blocks.free(connection, "vectors", [block for block, _ in found])
-    blocks.free(connection, "previews", [block for _, shown in found if shown for block in json.loads(shown)])
-
-
-def _key(cursor: str | None) -> int:
-    if cursor is None:
-        return 0
-    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 18):
-        raise InvalidInput("after must be the `next` of the page before", "invalid_after")
-    return int(cursor)
+    """Erase what rows of `contents` name, as _HELD has them."""
+    blocks.free(connection, "vectors", [block for block, *_ in found])
+    blocks.free(connection, "previews", [block for _, shown, *_ in found if shown for block in json.loads(shown)])
+    for _, _, key, told in found:
+        metadata.erase(connection, key, told)

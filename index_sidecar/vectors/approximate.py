@@ -14,12 +14,18 @@ import numpy as np
 import numpy.typing as npt
 
 from ..archive.content import DIMENSION, Vector
+from .allowed import Among
 from .exact import DType, ExactVectors
 from .rows import Allowed, Codes, Lists, Rows, Scores, with_room
 from .training import Trained
 
 _CANDIDATES_A_RESULT = 4
 _GROWTH = 2
+# Of a search among some rows: more than this many times what it meets, or all are compared exactly.
+_EXACT_UP_TO = 1.5
+_WIDER = 2
+_LEAST_MET = 10_000
+_MET_A_RESULT = 100
 _REMOVED_PART = 0.2
 
 
@@ -184,16 +190,44 @@ class ApproximateVectors:
         """(queries, k) the best rows met, best first; row -1 where fewer were met."""
         return self._search(queries, k, faiss.SearchParametersIVF(nprobe=self.nprobe))
 
-    def search_among(self, query: Vector, k: int, allowed: Allowed | None) -> Rows:
-        """The k best of the allowed rows met, and where fewer were met, exactly the k best."""
-        if allowed is not None:
-            bitmap = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
-            parameters = faiss.SearchParametersIVF(nprobe=self.nprobe, sel=bitmap)
-            _, met = self._search(query.reshape(1, -1), k, parameters)
-            rows: Rows = met[0]
-            if rows[-1] >= 0:
+    def search_among(self, query: Vector, k: int, allowed: Allowed | None, among: Among | None = None) -> Rows:
+        """The k best of the allowed rows met, and where fewer were met, exactly the k best.
+
+        It looks into the nearest lists until it has met as many allowed rows as a search of everything meets of all:
+        the fewer are allowed, the wider it looks, and where hardly more are allowed, it compares every one exactly. Of
+        rows in one corner of the space it meets as many, since lists without any do not count.
+        """
+        if allowed is None:
+            return self._rows.search_among(query, k, None)
+        among = among or Among(allowed, int(np.count_nonzero(allowed)))
+        meet = max(_LEAST_MET, _WIDER * self.nprobe * len(self) // self.lists, k * _MET_A_RESULT)
+        if among.count > _EXACT_UP_TO * meet:
+            rows = self._nearest_allowed(query, k * _CANDIDATES_A_RESULT, among, meet)
+            if len(rows) >= k:
                 return rows
         return self._rows.search_among(query, k, allowed)
+
+    def _nearest_allowed(self, query: Vector, most: int, among: Among, meet: int) -> Rows:
+        """The best by their codes in the nearest lists that together hold so many allowed rows."""
+        if among.in_lists is None:
+            among.in_lists = np.bincount(self._list_of[: len(self)][among.allowed], minlength=self.lists)
+        scores, lists = self._centroids.search(query.reshape(1, -1), self.lists)
+        here = among.in_lists[lists[0]] > 0
+        scores, lists = scores[:, here], lists[:, here]
+        nprobe = 1 + int(np.searchsorted(np.cumsum(among.in_lists[lists[0]]), meet))
+        bitmap = faiss.IDSelectorBitmap(np.packbits(among.allowed, bitorder="little"))
+        parameters = faiss.SearchParametersIVF(nprobe=min(nprobe, lists.shape[1]), sel=bitmap)
+        self._index.parallel_mode = 1
+        chosen = slice(0, min(nprobe, lists.shape[1]))
+        _, rows = self._index.search_preassigned(
+            query.reshape(1, -1),
+            most,
+            np.ascontiguousarray(lists[:, chosen]),
+            np.ascontiguousarray(scores[:, chosen]),
+            params=parameters,
+        )
+        found: Rows = rows[0][rows[0] >= 0]
+        return found
 
     def _search(self, queries: Vector, k: int, parameters: faiss.SearchParametersIVF) -> tuple[Scores, Rows]:
         # One query has its lists shared out over the cores, several share the cores among themselves.

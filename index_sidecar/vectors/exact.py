@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..archive.content import DIMENSION, Vector
+from .allowed import Among
 from .rows import MARGIN, Allowed, Codes, Lists, Rows, Scores
 
 DType = Literal["float32", "float16"]
@@ -130,7 +131,7 @@ class ExactVectors:
                 best.add(queries, block[: len(part)], start)
         return best.take()
 
-    def search_among(self, query: Vector, k: int, allowed: Allowed | None) -> Rows:
+    def search_among(self, query: Vector, k: int, allowed: Allowed | None, among: Among | None = None) -> Rows:
         """In one pass the k best of the allowed rows and all that may score like the last of them, unordered.
 
         At least k rows are allowed. All cores share the allowed rows; the others are not looked at.

@@ -26,6 +26,7 @@ from typing import TypeVar
 
 from ..archive.content import CONTENT_TYPES, Content, ContentType, Hit, IndexState, Vector
 from ..archive.errors import NotReady
+from ..archive.filters import Selection
 from ..archive.ports import VectorSource
 from .builder import IndexBuilder
 from .exact import DType
@@ -151,12 +152,19 @@ class FaissIndex:
             for content_id in ids:
                 shelf.delete(content_id)
 
-    async def search(self, query: Vector, k: int, content_type: ContentType, without_user: str | None) -> list[Hit]:
-        """The k most similar contents of one type that are not `without_user`'s, best first, ties by id."""
+    async def search(
+        self,
+        query: Vector,
+        k: int,
+        content_type: ContentType,
+        without_user: str | None,
+        among: Selection | None = None,
+    ) -> list[Hit]:
+        """The k most similar of those of one type that are not `without_user`'s, best first, ties by id."""
         self._check_intact()
         done: asyncio.Future[list[Hit]] = asyncio.get_running_loop().create_future()
         waiting = self._waiting[content_type]
-        waiting.append((Query(query, k, without_user), done))
+        waiting.append((Query(query, k, without_user, among), done))
         # Not awaited: its own job may come long after the one that answers it, and a caller that waited for that would
         # never be there when the next batch gathers.
         self._thread.submit(self._search_waiting, content_type)

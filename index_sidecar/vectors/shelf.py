@@ -7,8 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from ..archive.content import Content, ContentType, Hit, Vector
+from ..archive.filters import Selection
+from .allowed import AllowedRows, Among
 from .approximate import ApproximateVectors
 from .exact import DType, ExactVectors
 from .owners import Owners
@@ -24,6 +27,7 @@ class Query:
     vector: Vector
     k: int
     without_user: str | None
+    among: Selection | None = None
 
 
 class Shelf:
@@ -34,6 +38,7 @@ class Shelf:
         self.vectors: ExactVectors | ApproximateVectors = ExactVectors(dtype)
         self.ids: list[str] = []
         self.owners = Owners()
+        self._allowed = AllowedRows()
         self._row_of: dict[str, int] = {}
         self._prints: Prints = np.empty(1024, np.uint64)  # only the first len(ids) count
         self._touched: set[int] | None = None
@@ -114,6 +119,7 @@ class Shelf:
 
     def enter(self, ids: Sequence[str], users: Sequence[str | None], prints: Prints) -> None:
         """Say what the rows belong to that the vectors have at their end and the shelf does not know yet."""
+        self._allowed.clear()
         first, end = len(self), len(self) + len(ids)
         self._prints = with_room(self._prints, end)
         self._prints[first:end] = prints
@@ -124,6 +130,7 @@ class Shelf:
             self._touched.update(range(first, end))
 
     def _replace(self, row: int, content: Content) -> None:
+        self._allowed.clear()
         self._prints[row] = prints_of([content.sha256])[0]
         self.vectors.overwrite(row, content.embedding.vector)
         self.owners[row] = content.user
@@ -137,6 +144,7 @@ class Shelf:
         row = self._row_of.pop(content_id, None)
         if row is None:
             return
+        self._allowed.clear()
         last = len(self.ids) - 1
         if row != last:
             self.ids[row] = self.ids[last]
@@ -152,6 +160,27 @@ class Shelf:
         """All queries in one pass; those it did not settle are asked again alone."""
         if not self.ids:
             return [[] for _ in queries]
+        everywhere = iter(self._search([query for query in queries if query.among is None]))
+        return [
+            next(everywhere) if query.among is None else self._search_among(query, query.among) for query in queries
+        ]
+
+    def _search_among(self, query: Query, selection: Selection) -> list[Hit]:
+        """The k best of what is selected, ties by id."""
+        among = self._allowed.of(selection, self._row_of, len(self))
+        if self.owners.count(query.without_user):
+            allowed = among.allowed & self.owners.others(query.without_user)
+            among = Among(allowed, int(np.count_nonzero(allowed)))
+        k = min(query.k, among.count)
+        if not k:
+            return []
+        rows = self.vectors.search_among(query.vector, k, among.allowed, among)
+        return self._ranked(k, self.vectors.scores(query.vector, rows), rows)
+
+    def _search(self, queries: Sequence[Query]) -> list[list[Hit]]:
+        """All queries for everything in one pass."""
+        if not queries:
+            return []
         # To choose rows inside the search would forgo the matrix product, so more is fetched and the user's dropped;
         # some more than k show whether k cuts through scores that are equal once they are rounded.
         fetch = [
@@ -186,6 +215,9 @@ class Shelf:
                 others = self.owners.others(query.without_user) if owned else None
                 rows = self.vectors.search_among(query.vector, k, others)
                 exact = self.vectors.scores(query.vector, rows)
+        return self._ranked(k, exact, rows)
+
+    def _ranked(self, k: int, exact: npt.NDArray[np.float64], rows: Rows) -> list[Hit]:
         found_by_id = ((-score, self.ids[row], row) for score, row in zip(exact.tolist(), rows.tolist(), strict=True))
         best = heapq.nsmallest(k, found_by_id)
         return [Hit(content_id, self.content_type, self.owners[row], -score) for score, content_id, row in best]

@@ -188,9 +188,9 @@ async def count(engine: Engine, content_type: ContentType) -> int:
 
 async def check(engine: Engine, contents: Iterable[Content], query: Vector, k: int, *what: object) -> None:
     """A search finds what the plainest one finds, or, approximately, as many true hits in the right order."""
-    content_type, user = what
+    content_type, user, *among = what
     contents = list(contents)
-    found = await engine.index.search(query, k, content_type, user)  # type: ignore[arg-type]
+    found = await engine.index.search(query, k, content_type, user, *among)  # type: ignore[arg-type]
     everything = best(contents, query, len(contents), content_type, user)  # type: ignore[arg-type]
     assert len(found) == min(k, len(everything))
     true = {hit.id: hit for hit in everything}

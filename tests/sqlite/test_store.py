@@ -16,7 +16,8 @@ import pytest
 
 from index_sidecar.archive.content import VectorPage, digest
 from index_sidecar.archive.errors import StorageFull, StorageUnavailable, StoreError
-from index_sidecar.sqlite.store import PAGE, SqliteStore
+from index_sidecar.sqlite.scans import PAGE
+from index_sidecar.sqlite.store import SqliteStore
 
 from ..support.contents import content_of, plain
 from ..support.fake_torchserve import FINGERPRINT

@@ -1,0 +1,136 @@
+"""What passes a filter: found by SQLite over the indexed rows of metadata.py, and kept while nothing changes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..archive.content import ContentType, Entry, Page
+from ..archive.filters import Condition, Filter, Match, Operator, Range, Selection
+from . import rows
+from .metadata import hash_of
+from .reader import Reader
+
+_SIGNS: dict[Operator, str] = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+_MOST_KEPT = 32
+_MOST_IDS_KEPT = 2_000_000
+_MICROSECONDS = 1_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Selected(Selection):
+    """With the key of each id as well, in their order."""
+
+    keys: Sequence[int] = ()
+
+
+class Selections:
+    """Selects by a connection of its own, so that a filter that much passes holds up no other read."""
+
+    def __init__(self, reader: Reader, salt: bytes) -> None:
+        self._reader = reader
+        self._salt = salt
+        self._changes = 0
+        self._kept: OrderedDict[Filter, tuple[int, Selected]] = OrderedDict()
+        self._finding: dict[tuple[int, Filter], asyncio.Task[Selected]] = {}
+
+    def changed(self) -> None:
+        """A write is committed, and not acknowledged yet: what was found before it is out of date."""
+        self._changes += 1
+        self._kept.clear()
+
+    async def select(self, chosen: Filter) -> Selected:
+        """What passes now. Raises StorageUnavailable. Who asks for the same at once shares the answer."""
+        kept = self._kept.get(chosen)
+        if kept is not None:
+            self._kept.move_to_end(chosen)
+            return kept[1]
+        question = self._changes, chosen
+        finding = self._finding.get(question)
+        if finding is None:
+            finding = self._finding[question] = asyncio.create_task(self._find(chosen))
+            finding.add_done_callback(lambda done: self._found(question, done))
+        return await asyncio.shield(finding)
+
+    def _found(self, question: tuple[int, Filter], done: asyncio.Task[Selected]) -> None:
+        del self._finding[question]
+        if not done.cancelled():
+            done.exception()  # nobody may be there any more to be told
+
+    async def _find(self, chosen: Filter) -> Selected:
+        changes = self._changes
+        where, values = condition(chosen, self._salt)
+        found = await self._reader.rows(lambda row: row, f"SELECT key, id FROM contents WHERE {where}", *values)
+        found.sort()
+        selected = Selected(chosen, [row[1] for row in found], [row[0] for row in found])
+        if changes == self._changes:
+            self._keep(chosen, selected)
+        return selected
+
+    def _keep(self, chosen: Filter, selected: Selected) -> None:
+        if len(selected.keys) > _MOST_IDS_KEPT // 2:
+            return
+        self._kept[chosen] = self._changes, selected
+        while len(self._kept) > _MOST_KEPT or sum(len(each.keys) for _, each in self._kept.values()) > _MOST_IDS_KEPT:
+            self._kept.popitem(last=False)
+
+    async def page(
+        self, user: str | None, content_type: ContentType | None, limit: int, after: int, chosen: Filter
+    ) -> Page:
+        """The `limit` entries behind the key `after` that pass a filter, of one user and type where they are given."""
+        own = [(name, value) for name, value in (("user", user), ("type", content_type)) if value is not None]
+        if own:
+            chosen = Filter(must=(chosen, *(Match(name, (f"s{value}",)) for name, value in own)))
+        keys = (await self.select(chosen)).keys
+        first = bisect_right(keys, after)
+        some = keys[first : first + limit]
+        query = f"""
+            SELECT {rows.ENTRY} FROM contents WHERE key IN (SELECT value FROM json_each(?)) ORDER BY key
+        """
+        entries: list[Entry] = await self._reader.rows(rows.entry, query, json.dumps(some))
+        return Page(entries, str(some[-1]) if first + limit < len(keys) else None)
+
+
+def condition(chosen: Condition, salt: bytes) -> tuple[str, list[Any]]:
+    """A condition on a row of `contents` in SQL, and the values to bind: true or false of every row, never NULL."""
+    if isinstance(chosen, Match):
+        return _match(chosen, salt)
+    if isinstance(chosen, Range):
+        return _range(chosen, salt)
+    pieces, values = ["true"], list[Any]()
+    for clause, joined, shape in (
+        (chosen.must, " AND ", "({})"),
+        (chosen.should, " OR ", "({})"),
+        (chosen.must_not, " OR ", "NOT ({})"),
+    ):
+        if clause:
+            parts = [condition(each, salt) for each in clause]
+            pieces.append(shape.format(joined.join(part for part, _ in parts)))
+            values += [value for _, bound in parts for value in bound]
+    return "(" + " AND ".join(pieces) + ")", values
+
+
+def _match(match: Match, salt: bytes) -> tuple[str, list[Any]]:
+    if match.key in ("type", "user"):
+        column = match.key
+        return f"({column} IS NOT NULL AND {column} IN (SELECT value FROM json_each(?)))", [json.dumps(match.texts())]
+    hashes = [hash_of(salt, match.key, term) for term in match.terms]
+    if len(hashes) == 1:
+        return "key IN (SELECT content FROM terms WHERE term = ?)", list(hashes)
+    within = "term IN (SELECT value FROM json_each(?))"
+    return f"key IN (SELECT content FROM terms WHERE {within})", [json.dumps(hashes)]
+
+
+def _range(bounds: Range, salt: bytes) -> tuple[str, list[Any]]:
+    limits: list[Any] = [limit for _, limit in bounds.bounds]
+    if bounds.key == "created":
+        limits = [limit / _MICROSECONDS if bounds.kind == "date" else limit for limit in limits]
+        return "(" + " AND ".join(f"created {_SIGNS[each]} ?" for each, _ in bounds.bounds) + ")", limits
+    within = " AND ".join(f"number {_SIGNS[each]} ?" for each, _ in bounds.bounds)
+    name = hash_of(salt, bounds.key, bounds.kind)
+    return f"key IN (SELECT content FROM numbers WHERE name = ? AND {within})", [name, *limits]
