@@ -34,6 +34,7 @@ _WARM_S = 3.0  # until the model's speed is known and the queue is as it stays
 class Measured:
     """What callers were told within a time."""
 
+    seconds: float = 0.0
     answers: Counter[str] = field(default_factory=Counter)
     finished: list[float] = field(default_factory=list)
     """When those ended that were accepted."""
@@ -47,7 +48,7 @@ class Measured:
         if not self.finished:
             return 0.0
         first, last = self.finished[0] + _ONE_BATCH_S, self.finished[-1]
-        return sum(each > first for each in self.finished) / max(last - self.finished[0], _ONE_BATCH_S)
+        return sum(each > first for each in self.finished) / max(last - self.finished[0], self.seconds - 1.0)
 
     def p99(self) -> float:
         return float(np.percentile(self.accepted_s, 99)) if self.accepted_s else 0.0
@@ -95,7 +96,7 @@ class Callers:
 
     async def _measure(self, seconds: float) -> None:
         await asyncio.sleep(_WARM_S)
-        self._measured = Measured()
+        self._measured = Measured(seconds)
         before_mb = self._it.resources().memory_mb
         await asyncio.sleep(seconds)
         self._measured.grown_mb = self._it.resources().memory_mb - before_mb
