@@ -54,6 +54,11 @@ def json(what: Struct, status: int = 200) -> web.Response:
 
 def added(result: Added, named_near: bool, started: float) -> web.Response:
     """What became of an add; near duplicates only where they were asked for."""
+    return json(what_became(result, named_near, started), 201 if result.status == "added" else 200)
+
+
+def what_became(result: Added, named_near: bool, started: float) -> AddAnswer:
+    """As `added`, one line of several."""
     content = result.content
     messages = {
         "added": f"{content.type} added",
@@ -61,7 +66,7 @@ def added(result: Added, named_near: bool, started: float) -> web.Response:
         "replaced": f"{content.type} stored in place of what the id held before",
     }
     near = [NearDuplicate(near.id, near.score) for near in result.near_duplicates]
-    answer = AddAnswer(
+    return AddAnswer(
         id=content.id,
         type=content.type,
         status=result.status,
@@ -72,7 +77,6 @@ def added(result: Added, named_near: bool, started: float) -> web.Response:
         near_duplicates=near if named_near else UNSET,
         overwritten=UNSET if result.overwritten else False,
     )
-    return json(answer, 201 if result.status == "added" else 200)
 
 
 def erased(result: Erased) -> web.Response:

@@ -89,6 +89,11 @@ class Access:
         if self._keys is not None:
             await self._rates.take("model", self.name(request), PICTURE_COST if content_type == "image" else 1)
 
+    async def count_one_more(self, request: web.Request) -> None:
+        """Count a content that came with others as a request of its own. Raises TooManyRequests."""
+        if self._keys is not None:
+            await self._rates.take("requests", self.name(request))
+
     def one_of_many(self, request: web.Request) -> contextlib.AbstractContextManager[None]:
         """As `Rates.one_of_many`, for the request's caller."""
         return self._rates.one_of_many(self.name(request))

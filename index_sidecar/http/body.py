@@ -19,7 +19,7 @@ from .query import Query
 from .unpacking import broken, encoding_of, pieces
 
 # What aiohttp raises for bytes that are not what their headers say.
-_BROKEN = (ValueError, AssertionError, RuntimeError, RuntimeWarning, HttpProcessingError, web.RequestPayloadError)
+BROKEN = (ValueError, AssertionError, RuntimeError, RuntimeWarning, HttpProcessingError, web.RequestPayloadError)
 
 
 class Bodies:
@@ -31,9 +31,13 @@ class Bodies:
 
     def __init__(self, max_bytes: int, limits: Mapping[ContentType, int], timeout_s: float, idle_s: float) -> None:
         self._memory = Memory(max_bytes)
-        self._limits = limits
+        self.limits = limits
         self._timeout_s = timeout_s
         self._idle_s = idle_s
+
+    def share(self) -> Share:
+        """What a body, or a part of one, that begins to arrive now will hold."""
+        return Share(self._memory, self._timeout_s, self._idle_s)
 
     @contextlib.asynccontextmanager
     async def read(self, request: web.Request, query: Query) -> AsyncIterator[Original]:
@@ -47,10 +51,10 @@ class Bodies:
         if not is_form:
             query.check_complete()
         encoding = self._first_look(request, query, is_form)
-        await _go_on(request)
-        share = Share(self._memory, self._timeout_s, self._idle_s)
+        await go_on(request)
+        share = self.share()
         try:
-            arriving = _Arriving(share, self._limit(query))
+            arriving = Arriving(share, self._limit(query))
             async with share:
                 try:
                     if is_form:
@@ -58,11 +62,11 @@ class Bodies:
                     else:
                         async for piece in pieces(request.content, encoding):
                             arriving.write(piece)
-                except _BROKEN as error:
+                except BROKEN as error:
                     raise broken() from error
             query.check_complete()
             if arriving.size > self._limit(query):  # the type may have come after the content
-                raise _too_large(self._limit(query))
+                raise too_large(self._limit(query))
             yield Original(arriving.buffer.getvalue(), arriving.sha256.digest(), share.release)
         finally:
             share.release()
@@ -76,23 +80,23 @@ class Bodies:
             raise Unsupported("send the content itself as the body, or as the file of a form: no JSON", "not_a_content")
         announced = request.content_length
         if announced is not None and announced > self._limit(query) + (FRAME_BYTES if is_form else 0):
-            raise _too_large(self._limit(query))
+            raise too_large(self._limit(query))
         return encoding
 
-    async def _read_form(self, request: web.Request, query: Query, arriving: _Arriving) -> None:
+    async def _read_form(self, request: web.Request, query: Query, arriving: Arriving) -> None:
         def write(piece: bytes) -> None:
             if request.content.total_bytes > self._limit(query) + FRAME_BYTES:  # also what is passed over
-                raise _too_large(self._limit(query))
+                raise too_large(self._limit(query))
             arriving.write(piece)
 
         await read_form(request, query, arriving.begin, write)
 
     def _limit(self, query: Query) -> int:
         """The limit of the content's type, of the largest one as long as a form has not said it."""
-        return self._limits[query[TYPE]] if TYPE in query else max(self._limits.values())
+        return self.limits[query[TYPE]] if TYPE in query else max(self.limits.values())
 
 
-class _Arriving:
+class Arriving:
     """What has arrived of a content so far, and its SHA-256: of 32 MB at once, that would hold everybody up."""
 
     def __init__(self, share: Share, limit: int) -> None:
@@ -111,18 +115,19 @@ class _Arriving:
         """Take the next bytes. Raises TooLarge, Overloaded."""
         self.size += len(piece)
         if self.size > self._limit:
-            raise _too_large(self._limit)
+            raise too_large(self._limit)
         self._share.take(len(piece))
         self.buffer.write(piece)
         self.sha256.update(piece)
 
 
-async def _go_on(request: web.Request) -> None:
+async def go_on(request: web.Request) -> None:
     """Tell a sender who asks, now that the body is wanted."""
     if request.headers.get("Expect") and request.version >= (1, 1):
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # no part of the answer
 
 
-def _too_large(limit: int) -> TooLarge:
+def too_large(limit: int) -> TooLarge:
+    """The error for a content that is larger than its type may be."""
     return TooLarge(f"the content is larger than the {limit} bytes allowed for its type")

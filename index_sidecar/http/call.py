@@ -47,6 +47,7 @@ class Call:
     lenient: bool = False
     meeting: tuple[Meets, ...] = ()
     name: str = ""
+    sends: type[Struct] | None = None  # the JSON of its body, where that is no content
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """See that the caller may, read the parameters, and answer."""

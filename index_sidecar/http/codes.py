@@ -25,6 +25,7 @@ class Meets(Enum):
     UNSAFE = "unsafe"  # its method is one that browsers are kept from sending for foreign pages
     BODY = "body"
     PARTS = "parts"  # it asks by several parts
+    MANY = "many"  # its body holds many contents
     MODEL = "model"
     INDEX = "index"
     STORE = "store"

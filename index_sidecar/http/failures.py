@@ -10,6 +10,7 @@ from .answers import json
 from .codes import CODES, code_of
 from .shapes import Error, ErrorAnswer
 
+_INTERNAL = "an unexpected error, which the log describes"
 _NO_CALL = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -26,6 +27,13 @@ def content_error(failure: ContentError) -> web.Response:
     return response
 
 
+def told(failure: Exception) -> Error:
+    """A failure within an answer that has begun; of what nobody foresaw it says nothing."""
+    if not isinstance(failure, ContentError):
+        return Error("internal", _INTERNAL, request_id.get() or "")
+    return Error(code_of(failure)[0], _sound(str(failure)), request_id.get() or "")
+
+
 def no_call(failure: web.HTTPException, asked: str) -> web.Response:
     """The answer where `asked`, a method and a path, is no call of ours."""
     response = error(_NO_CALL[failure.status], f"{failure.reason}: {asked}")
@@ -36,7 +44,7 @@ def no_call(failure: web.HTTPException, asked: str) -> web.Response:
 
 def internal() -> web.Response:
     """The answer to what nobody foresaw: it says nothing of us."""
-    return error("internal", "an unexpected error, which the log describes")
+    return error("internal", _INTERNAL)
 
 
 def error(code: str, message: str) -> web.Response:
@@ -45,6 +53,9 @@ def error(code: str, message: str) -> web.Response:
 
 
 def _answer(status: int, code: str, message: str) -> web.Response:
+    return json(ErrorAnswer(Error(code, _sound(message), request_id.get() or "")), status)
+
+
+def _sound(message: str) -> str:
     # A half of a character that JSON named alone can come with what was sent.
-    sound = message.encode("utf-8", "replace").decode()
-    return json(ErrorAnswer(Error(code, sound, request_id.get() or "")), status)
+    return message.encode("utf-8", "replace").decode()

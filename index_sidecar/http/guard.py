@@ -92,8 +92,14 @@ async def secure_answers(request: web.Request, handler: Handler) -> web.StreamRe
         response.headers["Access-Control-Max-Age"] = "600"
     else:
         response = await handler(request)
-    if response.prepared:
-        return response
+    if not response.prepared:
+        say_to_browsers(request, response)
+    return response
+
+
+def say_to_browsers(request: web.Request, response: web.StreamResponse) -> None:
+    """Put on an answer what tells browsers what they may do with it. One that streams needs it before it begins."""
+    guard, origin = request.app[GUARD], request.headers.get("Origin")
     secure(response)
     if guard.opens():
         response.headers.add("Vary", "Origin")
@@ -101,7 +107,6 @@ async def secure_answers(request: web.Request, handler: Handler) -> web.StreamRe
         response.headers["Access-Control-Allow-Origin"] = origin
         response.headers["Access-Control-Expose-Headers"] = _EXPOSED_HEADERS
         response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
-    return response
 
 
 @web.middleware

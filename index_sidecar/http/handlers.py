@@ -43,6 +43,7 @@ from .parameters import (
     K,
 )
 from .query import Query
+from .search_body import read_search
 from .shapes import Counts, HealthAnswer, StatusAnswer
 
 SERVICE = web.AppKey("service", ContentService)
@@ -83,6 +84,18 @@ async def _retrieve(request: web.Request, query: Query, target: Target | None) -
         await request.app[ACCESS].count_model(request, query[TYPE])
         found = await request.app[SERVICE].retrieve(original, query[TYPE], search)
     return answers.retrieved(found, search.target, started)
+
+
+async def search(request: web.Request, query: Query) -> web.Response:
+    """What is most similar to several parts taken together: texts, pictures and stored contents, each with a weight."""
+    started = time.perf_counter()
+    request.app[SERVICE].check_ready()
+    async with read_search(request, request.app[BODIES]) as question:
+        for part in question.parts:
+            if part.type is not None:
+                await request.app[ACCESS].count_model(request, part.type)
+        found = await request.app[SERVICE].search(question.parts, question.search)
+    return answers.retrieved(found, question.search.target, started)
 
 
 async def recommend(request: web.Request, query: Query) -> web.Response:

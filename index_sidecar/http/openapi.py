@@ -11,12 +11,14 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from .. import __version__
 from ..archive.content import ContentType
 from .call import Call, Gives
 from .codes import Code, Meets
 from .examples import EXAMPLES
+from .many import MOST_AT_ONCE, PARAMETERS
 from .parameters import ID, Parameter
 from .shapes import AddAnswer, ErrorAnswer
 
@@ -70,7 +72,8 @@ def document(calls: Sequence[Call], limits: Mapping[ContentType, int], needs_key
         paths.setdefault(call.path, {})[call.method.lower()] = _operation(call, limits, needs_key, errors)
     _link(calls, paths)
     types = dict.fromkeys(each for call in calls for gives in call.gives for each in gives.json)
-    _, schemas = msgspec.json.schema_components([*types, ErrorAnswer], ref_template=_SCHEMAS)
+    sent = [call.sends for call in calls if call.sends is not None]
+    _, schemas = msgspec.json.schema_components([*types, *sent, ErrorAnswer], ref_template=_SCHEMAS)
     headers = {
         name: {"description": means, "required": name not in _OPTIONAL, "schema": schema}
         for name, (means, schema) in _HEADERS.items()
@@ -150,6 +153,10 @@ def _parameter(call: Call, parameter: Parameter[Any]) -> Json:
 
 def _body(call: Call, limits: Mapping[ContentType, int]) -> Json:
     """A content: its bytes, whatever media type they are said to have, or a form with one file."""
+    if Meets.MANY in call.meets:
+        return _many(limits)
+    if call.sends is not None:
+        return _json(call.sends)
     example = EXAMPLES[call.operation].body
     fields = {each.name: {**each.schema(), "description": each.help} for each in call.takes}
     file = {"type": "string", "contentMediaType": "application/octet-stream", "description": "the content"}
@@ -164,6 +171,32 @@ def _body(call: Call, limits: Mapping[ContentType, int]) -> Json:
             "application/octet-stream": {"schema": {}},
             "multipart/form-data": {"schema": form},
         },
+    }
+
+
+def _json(sends: type[Struct]) -> Json:
+    schema = {"$ref": _SCHEMAS.format(name=sends.__name__)}
+    form = {
+        "type": "object",
+        "properties": {"search": schema},
+        "required": ["search"],
+        "additionalProperties": {"type": "string", "contentMediaType": "image/*"},
+    }
+    return {
+        "required": True,
+        "description": "JSON; with pictures a form, whose field `search` holds it.",
+        "content": {"application/json": {"schema": schema}, "multipart/form-data": {"schema": form}},
+    }
+
+
+def _many(limits: Mapping[ContentType, int]) -> Json:
+    sizes = ", ".join(f"{limit} bytes of {content_type}" for content_type, limit in limits.items())
+    return {
+        "required": True,
+        "description": f"A part for each content, {MOST_AT_ONCE} at most. Each says what it is in a header "
+        f"`{PARAMETERS}: id=cat-1&type=text&user=ada`, percent-encoded as a query string; or by a name that is its type"
+        f" and a file name that is its id. A part has at most {sizes}.",
+        "content": {"multipart/form-data": {"schema": {"type": "object"}}},
     }
 
 

@@ -73,15 +73,15 @@ def read_query(request: web.Request, template: str, takes: Sequence[Parameter[An
     What aiohttp decodes has other characters in the place of what is no UTF-8; then two ids are one.
     """
     query = Query(takes, lenient)
-    for name, raw in _path_values(template, request.rel_url.raw_path) + _pairs(request.rel_url.raw_query_string):
+    for name, raw in _path_values(template, request.rel_url.raw_path) + pairs(request.rel_url.raw_query_string):
         query.add(name, raw)
     return query
 
 
-def _pairs(query: str) -> list[tuple[str, bytes]]:
+def pairs(query: str) -> list[tuple[str, bytes]]:
     """(name, value as bytes) of each parameter in a query string."""
-    pairs = (piece.replace("+", " ").partition("=") for piece in query.split("&") if piece)
-    return [(_bytes(name).decode("utf-8", "replace"), _bytes(value)) for name, _, value in pairs]
+    pieces = (piece.replace("+", " ").partition("=") for piece in query.split("&") if piece)
+    return [(_bytes(name).decode("utf-8", "replace"), _bytes(value)) for name, _, value in pieces]
 
 
 def _path_values(template: str, path: str) -> list[tuple[str, bytes]]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from aiohttp import web
 
 from ..access.roles import Role
-from . import handlers, pages
+from . import handlers, many, pages
 from .answers import PREVIEW_TYPES
 from .call import Call, Gives
 from .codes import Meets
@@ -41,6 +41,7 @@ from .parameters import (
     TYPE,
     K,
 )
+from .search_body import SearchBody
 from .shapes import (
     AddAnswer,
     ContentAnswer,
@@ -71,6 +72,8 @@ _SEARCH = (Meets.STORE, Meets.INDEX)
 _NEIGHBOURS = (*_SEARCH, Meets.ID)
 _QUERY = (*_SEARCH, Meets.BODY, Meets.MODEL)
 _ADDING = (*_QUERY, Meets.WRITE, Meets.NEW)
+_ADDING_MANY = (*_ADDING, Meets.MANY)
+_PARTS = (*_QUERY, Meets.PARTS, Meets.ID)
 _ERASING = (*_SEARCH, Meets.WRITE)
 _ERASING_ONE = (*_ERASING, Meets.ID)
 _PREVIEW = (*_CONTENT, Meets.PREVIEW)
@@ -79,6 +82,8 @@ _ADDED = (
     Gives(201, "added: durable, and found", (AddAnswer,)),
     Gives(200, "replaced, or unchanged for the same bytes, type and user again", (AddAnswer,)),
 )
+_LINES = "a line of JSON for each part, in any order, then a summary: look at its `failed`"
+_ADDED_MANY = (Gives(200, _LINES, media=(many.NDJSON,)),)
 _RETRIEVED = (Gives(200, "the most similar contents", (RetrieveAnswer, RetrieveEachAnswer)),)
 _RECOMMENDED = (Gives(200, "new contents, each with its reason", (RecommendAnswer, RecommendEachAnswer)),)
 _STORED = (Gives(200, "what is stored", (ContentAnswer,)),)
@@ -120,7 +125,9 @@ _OLD = "/mv_retrieval/v0.1"
 CALLS = (
     Call("POST", "/add_content", handlers.add_content, _ADDED, _ADD, _WRITER, meeting=_ADDING),
     Call("POST", "/retrieve", handlers.retrieve, _RETRIEVED, (*_RETRIEVE, TARGET, *_PAGED), meeting=_QUERY),
+    Call("POST", "/search", handlers.search, _RETRIEVED, meeting=_PARTS, sends=SearchBody),
     Call("POST", "/recommend", handlers.recommend, _RECOMMENDED, (*_RECOMMEND, TARGET), meeting=_SEARCH),
+    Call("POST", "/contents", many.add_contents, _ADDED_MANY, role=_WRITER, meeting=_ADDING_MANY),
     Call("GET", "/contents", handlers.get_contents, _PAGE, (OF_USER, OF_TYPE, LIMIT, AFTER, ONE_ID), meeting=_CONTENT),
     Call("GET", "/contents/{id}", handlers.get_content, _STORED, (ID,), meeting=_CONTENT),
     Call(

@@ -28,7 +28,7 @@ SECRET = "secret-marker-/home/model-server/clip_handler.py"  # must never reach 
 PNG = b"\x89PNG\r\n\x1a\n"  # a body that begins like this is an image to the fake
 _SIGNATURES = (PNG, b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"II*\x00", b"MM\x00*")
 _MOST_WORDS = 77
-_PLANTED = re.compile(rb"theme=(\d+) seed=\d+")
+_PLANTED = re.compile(rb"theme=(\d+(?:\+\d+)*) seed=\d+")
 
 Failure = Literal[
     "queue_full",
@@ -52,13 +52,14 @@ def vector_of(data: bytes, content_type: str) -> npt.NDArray[np.float32]:
 
     Contents that say `theme=3 seed=17` lie as CLIP's do: what is about one theme is near each other, and each type
     has a region of its own. Unrelated texts score 0.56 and related ones 0.77, images 0.36 and 0.61, a text and an image
-    0.18 and 0.40.
+    0.18 and 0.40. `theme=3+4 seed=17` is about both.
     """
     planted = _PLANTED.search(data)
     if planted is None:
         return _unit(_direction(content_type.encode() + b":" + data))
     own, common = _direction(content_type.encode()), _direction(b"common")
-    theme, noise = _direction(b"theme " + planted[1]), _direction(content_type.encode() + planted[0])
+    themes = sum(_direction(b"theme " + each) for each in planted[1].split(b"+"))
+    theme, noise = themes / np.linalg.norm(themes), _direction(content_type.encode() + planted[0])
     if content_type == "text":
         return _unit(0.75 * common + 0.45 * theme + 0.48 * noise)
     return _unit(0.24 * common + 0.55 * own + 0.5 * theme + 0.62 * noise)

@@ -1,0 +1,188 @@
+"""What `POST /search` is sent: JSON, or a form with the JSON in its field `search` and pictures in others.
+
+What is wrong with the JSON is said with its place, as in `$.query[0].weight`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+import aiohttp
+import msgspec
+from aiohttp import web
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from ..archive.content import MAX_ID_LENGTH, MAX_K, ContentType, Original, Rank, Target, check_id
+from ..archive.errors import InvalidInput, Unsupported
+from ..archive.questions import MOST_PARTS, Part
+from ..archive.search import DEPTH, Order, Search
+from .body import BROKEN, Arriving, Bodies, go_on, too_large
+from .form import FRAME_BYTES
+from .memory import Share
+from .unpacking import broken, encoding_of, pieces
+
+FIELD = "search"
+_FORM = f"the form holds {FIELD} once and at most {MOST_PARTS} pictures, each under a name of its own"
+_PIECE_BYTES = 1 << 16
+_MOST_WEIGHT = 1000
+_Name = Annotated[str, Meta(min_length=1, max_length=MAX_ID_LENGTH)]
+
+
+class QueryPart(Struct, frozen=True, forbid_unknown_fields=True):
+    """One part of a question: a text, a stored content or an uploaded picture, and how much it counts."""
+
+    text: str | UnsetType = UNSET
+    id: Annotated[_Name | UnsetType, Meta(description="of a stored content")] = UNSET
+    part: Annotated[_Name | UnsetType, Meta(description="the form's field that holds a picture")] = UNSET
+    weight: Annotated[float, Meta(ge=-_MOST_WEIGHT, le=_MOST_WEIGHT, description="negative: away from it")] = 1.0
+
+
+class SearchBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """A question of several parts, at least one of them with a positive weight."""
+
+    query: Annotated[list[QueryPart], Meta(min_length=1, max_length=MOST_PARTS)]
+    k: Annotated[int, Meta(ge=1, le=MAX_K)] = 10
+    offset: Annotated[int, Meta(ge=0, le=DEPTH)] = 0
+    target: Target = "any"
+    fold: bool = False
+    rank: Rank = "score"
+    order: Order = "best"
+    min_score: Annotated[float, Meta(ge=-1, le=1)] | None = None
+    min_relevance: Annotated[float, Meta(ge=0, le=1)] | None = None
+    without_user: _Name | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked."""
+
+    parts: list[Part]
+    search: Search
+
+
+@contextlib.asynccontextmanager
+async def read_search(request: web.Request, bodies: Bodies) -> AsyncIterator[Question]:
+    """The question of a request. Its memory counts until the block ends.
+
+    Raises InvalidInput or a kind of it, Unsupported, Overloaded.
+    """
+    is_form = request.content_type == "multipart/form-data"
+    if not is_form and request.content_type != "application/json":
+        raise Unsupported("send JSON as application/json, or a form with it", "not_a_search")
+    if encoding_of(request) != "identity" and is_form:
+        raise Unsupported("a form must not be compressed as a whole", "unsupported_encoding")
+    await go_on(request)
+    shares: list[Share] = []
+    try:
+        pictures: dict[str, Original] = {}
+        try:
+            written = await (
+                _read_form(request, bodies, pictures, shares) if is_form else _read(request, bodies, shares)
+            )
+        except BROKEN as error:
+            raise broken() from error
+        yield _question(written, pictures, bodies.limits)
+    finally:
+        for share in shares:
+            share.release()
+
+
+async def _read(request: web.Request, bodies: Bodies, shares: list[Share]) -> bytes:
+    shares.append(bodies.share())
+    written = Arriving(shares[0], _json_limit(bodies))
+    async with shares[0]:
+        async for piece in pieces(request.content, encoding_of(request)):
+            written.write(piece)
+    return written.buffer.getvalue()
+
+
+async def _read_form(request: web.Request, bodies: Bodies, pictures: dict[str, Original], shares: list[Share]) -> bytes:
+    form = await request.multipart()
+    written: Arriving | None = None
+    while True:
+        shares.append(bodies.share())
+        async with shares[-1]:
+            part = await form.next()
+            if part is None:
+                break
+            if not isinstance(part, aiohttp.BodyPartReader) or not part.name:
+                raise InvalidInput("each part of the form needs a name, and none may be a form", "invalid_body")
+            if part.name == FIELD and written is None:
+                written = Arriving(shares[-1], _json_limit(bodies))
+                await _copy(part, written)
+            elif part.name == FIELD or part.name in pictures or len(pictures) == MOST_PARTS:
+                raise InvalidInput(_FORM, "invalid_body")
+            else:
+                arriving = Arriving(shares[-1], bodies.limits["image"])
+                await _copy(part, arriving)
+                pictures[part.name] = Original(arriving.buffer.getvalue(), arriving.sha256.digest())
+    if written is None:
+        raise InvalidInput(f"the form has no field {FIELD} that holds the JSON", "invalid_body")
+    return written.buffer.getvalue()
+
+
+def _json_limit(bodies: Bodies) -> int:
+    return MOST_PARTS * bodies.limits["text"] + FRAME_BYTES
+
+
+async def _copy(part: aiohttp.BodyPartReader, arriving: Arriving) -> None:
+    while not part.at_eof():
+        arriving.write(await part.read_chunk(_PIECE_BYTES))
+
+
+def _question(data: bytes, pictures: Mapping[str, Original], limits: Mapping[ContentType, int]) -> Question:
+    try:
+        body = msgspec.json.decode(data, type=SearchBody)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise _wrong(str(error)) from None
+    parts = [_part(each, f"$.query[{number}]", pictures, limits) for number, each in enumerate(body.query)]
+    if not any(part.weight > 0 for part in parts):
+        raise _wrong("at least one weight has to be positive - at `$.query`")
+    if unused := pictures.keys() - {each.part for each in body.query}:
+        raise _wrong(f"no part names the uploaded field {min(unused)!a} - at `$.query`")
+    try:
+        if body.without_user is not None:
+            check_id(body.without_user, "without_user")
+        search = Search(
+            body.k,
+            body.target,
+            body.without_user,
+            body.min_score,
+            body.min_relevance,
+            body.rank,
+            body.offset,
+            body.fold,
+            body.order,
+        )
+    except InvalidInput as error:
+        raise _wrong(f"{error} - at `$.{error.code.removeprefix('invalid_')}`") from None
+    return Question(parts, search)
+
+
+def _part(given: QueryPart, place: str, pictures: Mapping[str, Original], limits: Mapping[ContentType, int]) -> Part:
+    if sum(each is not UNSET for each in (given.text, given.id, given.part)) != 1:
+        raise _wrong(f"a part has exactly one of `text`, `id` and `part` - at `{place}`")
+    if isinstance(given.text, str):
+        try:
+            data = given.text.encode()
+        except UnicodeEncodeError:
+            raise _wrong(f"half of a character - at `{place}.text`") from None
+        if len(data) > limits["text"]:
+            raise too_large(limits["text"])
+        return Part(Original(data), "text", given.weight)
+    if isinstance(given.id, str):
+        try:
+            return Part(check_id(given.id), None, given.weight)
+        except InvalidInput as error:
+            raise _wrong(f"{error} - at `{place}.id`") from None
+    assert isinstance(given.part, str)
+    if given.part not in pictures:
+        raise _wrong(f"no field of the form has this name - at `{place}.part`")
+    return Part(pictures[given.part], "image", given.weight)
+
+
+def _wrong(message: str) -> InvalidInput:
+    return InvalidInput(message, "invalid_search")
