@@ -317,3 +317,13 @@ def test_a_webp_is_measured_before_it_is_opened() -> None:
     assert clip_files.size_of_webp(file(alpha, "WEBP")) == SCENE.size
     vp8x = b"RIFF\x1e\0\0\0WEBPVP8X\x0a\0\0\0" + struct.pack("<I", 0) + (19_999).to_bytes(3, "little") * 2
     assert _refusal(vp8x).code == "too_many_pixels"
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}])
+@pytest.mark.parametrize("lost_bytes", [1, 2, 10, 1000])
+def test_a_jpeg_without_its_end_marker_is_refused_as_cut_off(options: dict[str, Any], lost_bytes: int) -> None:
+    whole = file(scene(), "JPEG", **options)
+    decode_image(whole, Limits())
+    with pytest.raises(Refusal, match="truncated") as refused:
+        decode_image(whole[:-lost_bytes], Limits())
+    assert (refused.value.status, refused.value.code) == (400, "unreadable_image")
