@@ -64,7 +64,11 @@ class TorchServeEmbedder:
         return self._answers
 
     async def embed(self, data: bytes, content_type: ContentType) -> Embedding:
-        """The unit vector of one text (UTF-8) or image file. Raises InvalidInput, Overloaded, EmbedderUnavailable."""
+        """The unit vector of one text (UTF-8) or image file. Raises InvalidInput, Overloaded, EmbedderUnavailable.
+
+        Overloaded also where no vector came in time although the model answered meanwhile: it is busy, not away.
+        """
+        began = time.monotonic()
         try:
             async with asyncio.timeout(self._timeout_s):
                 embedding = await self._request_again(data, content_type)
@@ -72,6 +76,8 @@ class TorchServeEmbedder:
             self._answered()
             raise
         except (aiohttp.ClientError, TimeoutError) as error:
+            if isinstance(error, TimeoutError) and self._answered_at > began:
+                raise Overloaded("the embedding model has too much to do for this content; try again later") from error
             if self._answers:
                 logger.warning("TorchServe does not answer any more: %s", error or type(error).__name__)
             self._answers = False
@@ -94,6 +100,7 @@ class TorchServeEmbedder:
             except _TryAgain:
                 tries += 1
             except _StillDecoding:  # for as long as a vector may take
+                self._answered()
                 await asyncio.sleep(_DECODING_PAUSE_S)
         raise EmbedderUnavailable(_UNAVAILABLE)
 
