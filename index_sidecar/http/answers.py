@@ -25,6 +25,7 @@ from .shapes import (
     EraseUserAnswer,
     FoundContent,
     IndexAnswer,
+    Metadata,
     NearDuplicate,
     PageAnswer,
     RecommendAnswer,
@@ -126,7 +127,15 @@ def recommended_by_history(results: dict[ContentType, Recommended], started: flo
 
 def content(stored: Entry) -> ContentAnswer:
     """What is stored of a content, without its vector."""
-    return ContentAnswer(stored.id, stored.type, stored.user, stored.sha256.hex(), stored.created, stored.truncated)
+    return ContentAnswer(
+        stored.id,
+        stored.type,
+        stored.user,
+        stored.sha256.hex(),
+        stored.created,
+        stored.truncated,
+        dict(stored.metadata),
+    )
 
 
 def page(some: Page) -> web.Response:
@@ -159,11 +168,17 @@ def tagged(request: web.Request, etag: str, body: bytes, headers: dict[str, str]
 
 
 def _found(hits: Sequence[Hit]) -> list[FoundContent]:
-    return [FoundContent(hit.id, hit.type, hit.user, hit.score, hit.relevance, _copies(hit)) for hit in hits]
+    return [
+        FoundContent(hit.id, hit.type, hit.user, hit.score, hit.relevance, _copies(hit), _told(hit)) for hit in hits
+    ]
 
 
 def _copies(hit: Hit) -> Duplicates | UnsetType:
     return UNSET if hit.duplicates is None else Duplicates(hit.duplicates.count, hit.duplicates.ids)
+
+
+def _told(hit: Hit) -> Metadata | UnsetType:
+    return UNSET if hit.metadata is None else dict(hit.metadata)
 
 
 def _columns_of(hits: Sequence[Hit]) -> tuple[Columns, Columns]:

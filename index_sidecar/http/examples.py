@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from .. import __version__
 from ..archive.content import IndexState
@@ -50,6 +51,7 @@ _STORED = ContentAnswer(
     created=1764000000.0,
     truncated=False,
 )
+_PATCHED = replace(_STORED, metadata={"title": "Cat"})
 _SIMILAR = SimilarAnswer([FoundContent("dog-1", "text", "grace", 0.7712, None)], 0.0021)
 _DOGS, _NONE = Columns(["dog-1"], [0.7712]), Columns([], [])
 
@@ -105,6 +107,8 @@ EXAMPLES = {
     ),
     "livez": Example({}, StatusAnswer("alive")),
     "ready": Example({}, StatusAnswer("ready")),
+    "patch_content_by_parameter": Example({"id": "cat-1"}, _PATCHED, '{"title": "Cat"}'),
+    "patch_content": Example({"id": "cat-1"}, _STORED, '{"title": null}'),
     "delete_content_by_parameter": Example({"id": "cat-1"}, None),
     "delete_content": Example({"id": "dog-1"}, None),
     "delete_user_by_parameter": Example({"user": "ada"}, EraseUserAnswer(0)),

@@ -22,10 +22,13 @@ from .parameters import (
     ASKER,
     DIVERSITY,
     ERASED_USER,
+    FIELDS,
+    FILTER,
     FOLD,
     ID,
     K_RECOMMENDED,
     LIMIT,
+    METADATA,
     MIN_RELEVANCE,
     MIN_SCORE,
     NEAR,
@@ -42,6 +45,7 @@ from .parameters import (
     TYPE,
     K,
 )
+from .patch import read_patch
 from .query import Query
 from .search_body import read_search
 from .shapes import Counts, HealthAnswer, StatusAnswer
@@ -62,7 +66,9 @@ async def add_content(request: web.Request, query: Query) -> web.Response:
         user, near = acting_user(request, query.get(OWNER)), query.get(NEAR)
         await request.app[ACCESS].count_model(request, query[TYPE])
         service = request.app[SERVICE]
-        added = await service.add_content(original, query[ID], query[TYPE], user, near, only_user, only_new)
+        added = await service.add_content(
+            original, query[ID], query[TYPE], user, near, only_user, only_new, query.get(METADATA)
+        )
     return answers.added(added, near is not None, started)
 
 
@@ -101,7 +107,7 @@ async def search(request: web.Request, query: Query) -> web.Response:
 async def recommend(request: web.Request, query: Query) -> web.Response:
     """What is new to a user and follows from what the user added before. No body."""
     started = time.perf_counter()
-    user, search = _reader(request, query), Search(query[K_RECOMMENDED], query[TARGET])
+    user, search = _reader(request, query), Search(query[K_RECOMMENDED], query[TARGET], filter=query.get(FILTER))
     result = await request.app[SERVICE].recommend(user, search, query[DIVERSITY], query[SEED], CONTENT_TYPES)
     return answers.recommended(result, search.target, started)
 
@@ -122,7 +128,7 @@ async def get_contents(request: web.Request, query: Query) -> web.Response:
             raise InvalidInput("id names one content: no other parameter goes with it", "unknown_parameter")
         return await get_content(request, query)
     page = await request.app[SERVICE].page(
-        Listed(query.get(OF_USER), query.get(OF_TYPE)), query[LIMIT], query.get(AFTER)
+        Listed(query.get(OF_USER), query.get(OF_TYPE), query.get(FILTER)), query[LIMIT], query.get(AFTER)
     )
     return answers.page(page)
 
@@ -130,6 +136,14 @@ async def get_contents(request: web.Request, query: Query) -> web.Response:
 async def get_content(request: web.Request, query: Query) -> web.Response:
     """What is stored under an id, without its vector."""
     return answers.json(answers.content((await request.app[SERVICE].get_content(query[ID])).entry))
+
+
+async def patch_content(request: web.Request, query: Query) -> web.Response:
+    """Change the metadata of a content by a merge patch (RFC 7396), without asking the model."""
+    only_user, patch = only_user_of(request), await read_patch(request)
+    changed = await request.app[SERVICE].change_metadata(query[ID], patch, only_user)
+    request.app[ACCESS].audit(request, "metadata changed", 1, query[ID])
+    return answers.json(answers.content(changed.entry))
 
 
 async def delete_content(request: web.Request, query: Query) -> web.Response:
@@ -233,6 +247,8 @@ def _search(query: Query, target: Target) -> Search:
         query[OFFSET],
         query[FOLD] == "true",
         query[ORDER],
+        filter=query.get(FILTER),
+        with_metadata=query.get(FIELDS) is not None,
     )
 
 

@@ -135,6 +135,12 @@ def _operation(call: Call, limits: Mapping[ContentType, int], needs_key: bool, e
         made["security"] = [{_KEY: [call.role.word]}] + ([] if needs_key else [{}])
     if Meets.BODY in call.meets:
         made["requestBody"] = _body(call, limits)
+    if call.takes_patch:
+        made["requestBody"] = {
+            "required": True,
+            "description": "A merge patch (RFC 7396) of the metadata: null takes a name away. At most 8192 bytes.",
+            "content": {"application/merge-patch+json": {"schema": {"type": "object"}, "example": {"title": "Cat"}}},
+        }
     return made
 
 

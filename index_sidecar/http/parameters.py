@@ -20,6 +20,7 @@ from ..archive.content import (
 )
 from ..archive.errors import InvalidInput
 from ..archive.search import DEPTH, ORDERS, Order
+from .json_kinds import FilterKind, MetadataKind
 
 MOST_RECOMMENDED = 100
 MOST_A_PAGE = 1000
@@ -170,6 +171,9 @@ RANK = Parameter("rank", "what the best are the best by", _RANKS, "score")
 OFFSET = Parameter("offset", "how many of the best to pass over: with k, 10,000 at most", Whole(0, DEPTH), 0)
 FOLD = Parameter("fold", "whether copies of a better hit go under it", Choice(("true", "false")), "false")
 ORDER = Parameter("order", "newest: by age, among what passes min_relevance or min_score", _ORDERS, "best")
+FILTER = Parameter("filter", "which contents may be answered with, in JSON (filters.md)", FilterKind())
+FIELDS = Parameter("fields", "what else is told of each", Choice(("metadata",)))
+METADATA = Parameter("metadata", "what is to be known of the content, a flat JSON object", MetadataKind())
 
 READER = Parameter("user", "whose contents the recommendations follow from", Name(), required=True)
 K_RECOMMENDED = replace(K, kind=Whole(1, MOST_RECOMMENDED))

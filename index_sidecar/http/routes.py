@@ -21,10 +21,13 @@ from .parameters import (
     ASKER,
     DIVERSITY,
     ERASED_USER,
+    FIELDS,
+    FILTER,
     FOLD,
     ID,
     K_RECOMMENDED,
     LIMIT,
+    METADATA,
     MIN_RELEVANCE,
     MIN_SCORE,
     NEAR,
@@ -60,10 +63,12 @@ from .shapes import (
     StatusAnswer,
 )
 
-_ADD = (ID, TYPE, OWNER, NEAR)
+_ADD = (ID, TYPE, OWNER, NEAR, METADATA)
 _RETRIEVE = (TYPE, K, ASKER, MIN_SCORE, MIN_RELEVANCE, RANK)
 _PAGED = (OFFSET, FOLD, ORDER)
-_SIMILAR = (ID, K, ASKER, TARGET, MIN_SCORE, MIN_RELEVANCE, RANK, *_PAGED)
+_FOUND = (*_PAGED, FILTER, FIELDS)
+_LIST = (OF_USER, OF_TYPE, LIMIT, AFTER, ONE_ID, FILTER)
+_SIMILAR = (ID, K, ASKER, TARGET, MIN_SCORE, MIN_RELEVANCE, RANK, *_FOUND)
 _RECOMMEND = (READER, K_RECOMMENDED, DIVERSITY, SEED)
 
 _STORE = (Meets.STORE,)
@@ -121,15 +126,18 @@ _STYLE = (Gives(200, "a style sheet", media=(pages.CSS,), headers=_CACHED), _FRE
 
 _WRITER = Role.WRITER
 _OLD = "/mv_retrieval/v0.1"
+_PATCH = (handlers.patch_content, _STORED, (ID,), _WRITER)
 
 CALLS = (
     Call("POST", "/add_content", handlers.add_content, _ADDED, _ADD, _WRITER, meeting=_ADDING),
-    Call("POST", "/retrieve", handlers.retrieve, _RETRIEVED, (*_RETRIEVE, TARGET, *_PAGED), meeting=_QUERY),
+    Call("POST", "/retrieve", handlers.retrieve, _RETRIEVED, (*_RETRIEVE, TARGET, *_FOUND), meeting=_QUERY),
     Call("POST", "/search", handlers.search, _RETRIEVED, meeting=_PARTS, sends=SearchBody),
-    Call("POST", "/recommend", handlers.recommend, _RECOMMENDED, (*_RECOMMEND, TARGET), meeting=_SEARCH),
+    Call("POST", "/recommend", handlers.recommend, _RECOMMENDED, (*_RECOMMEND, TARGET, FILTER), meeting=_SEARCH),
     Call("POST", "/contents", many.add_contents, _ADDED_MANY, role=_WRITER, meeting=_ADDING_MANY),
-    Call("GET", "/contents", handlers.get_contents, _PAGE, (OF_USER, OF_TYPE, LIMIT, AFTER, ONE_ID), meeting=_CONTENT),
+    Call("GET", "/contents", handlers.get_contents, _PAGE, _LIST, meeting=_CONTENT),
     Call("GET", "/contents/{id}", handlers.get_content, _STORED, (ID,), meeting=_CONTENT),
+    Call("PATCH", "/contents", *_PATCH, meeting=_ERASING_ONE, name="patch_content_by_parameter", takes_patch=True),
+    Call("PATCH", "/contents/{id}", *_PATCH, meeting=_ERASING_ONE, takes_patch=True),
     Call(
         "DELETE",
         "/contents",

@@ -13,6 +13,7 @@ Score = Annotated[float, Meta(description="cosine similarity, rounded to 1e-6")]
 Relevance = Annotated[float | None, Meta(description="how far the score is above chance, 0 to 1; null when unknown")]
 Truncated = Annotated[bool, Meta(description="whether the text was cut to the model's 77 tokens")]
 Time = Annotated[float, Meta(description="seconds it took", ge=0)]
+Metadata = Annotated[dict[str, str | bool | int | float | list[str]], Meta(description="what its owner says of it")]
 Overwritten = Annotated[
     bool | UnsetType, Meta(description="false, and only there, while erased bytes are still in a file of ours")
 ]
@@ -71,6 +72,7 @@ class FoundContent(Struct, frozen=True):
     score: Score
     relevance: Relevance
     duplicates: Annotated[Duplicates | UnsetType, Meta(description="with `fold`, where there are any")] = UNSET
+    metadata: Metadata | UnsetType = UNSET
 
 
 class Columns(Struct, frozen=True):
@@ -177,6 +179,7 @@ class ContentAnswer(Struct, frozen=True):
     sha256: Annotated[str, Meta(description="of the bytes, in hex")]
     created: Annotated[float, Meta(description="Unix seconds")]
     truncated: Truncated
+    metadata: Metadata = {}
 
 
 class PageAnswer(Struct, frozen=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import shutil
 import sqlite3
 import stat
 from collections.abc import Mapping
@@ -124,4 +125,5 @@ async def test_no_room_for_a_copy_is_told_before_anything_changes(path: Path) ->
     (path.with_name("contents.sqlite.v1") / "file").touch()
     with pytest.raises(StoreError, match="needs room for a copy of itself"):
         _open(path, 2, {1: _note_length})
+    shutil.rmtree(path.with_name("contents.sqlite.v1"))
     await _is_whole(path)
