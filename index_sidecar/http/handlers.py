@@ -45,7 +45,6 @@ from .parameters import (
     TYPE,
     K,
 )
-from .patch import read_patch
 from .query import Query
 from .search_body import read_search
 from .shapes import Counts, HealthAnswer, StatusAnswer
@@ -136,14 +135,6 @@ async def get_contents(request: web.Request, query: Query) -> web.Response:
 async def get_content(request: web.Request, query: Query) -> web.Response:
     """What is stored under an id, without its vector."""
     return answers.json(answers.content((await request.app[SERVICE].get_content(query[ID])).entry))
-
-
-async def patch_content(request: web.Request, query: Query) -> web.Response:
-    """Change the metadata of a content by a merge patch (RFC 7396), without asking the model."""
-    only_user, patch = only_user_of(request), await read_patch(request)
-    changed = await request.app[SERVICE].change_metadata(query[ID], patch, only_user)
-    request.app[ACCESS].audit(request, "metadata changed", 1, query[ID])
-    return answers.json(answers.content(changed.entry))
 
 
 async def delete_content(request: web.Request, query: Query) -> web.Response:

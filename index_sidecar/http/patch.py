@@ -1,4 +1,4 @@
-"""The body of a PATCH: a merge patch of metadata."""
+"""PATCH of a content: a merge patch of its metadata."""
 
 from __future__ import annotations
 
@@ -9,12 +9,25 @@ from aiohttp import web
 
 from ..archive.errors import InvalidInput
 from ..archive.strict_json import read_json
+from . import answers
+from .auth import ACCESS, only_user_of
+from .handlers import SERVICE
+from .parameters import ID
+from .query import Query
 
 _MOST_BYTES = 8192
 _IN_TIME_S = 10.0
 
 
-async def read_patch(request: web.Request) -> Any:
+async def patch_content(request: web.Request, query: Query) -> web.Response:
+    """Change the metadata of a content by a merge patch (RFC 7396), without asking the model."""
+    only_user, patch = only_user_of(request), await _read_patch(request)
+    changed = await request.app[SERVICE].change_metadata(query[ID], patch, only_user)
+    request.app[ACCESS].audit(request, "metadata changed", 1, query[ID])
+    return answers.json(answers.content(changed.entry))
+
+
+async def _read_patch(request: web.Request) -> Any:
     """The JSON value that a body is, whatever its Content-Type. Raises InvalidInput, also where it does not come."""
     data = bytearray()
     try:

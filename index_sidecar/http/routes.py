@@ -12,7 +12,7 @@ from dataclasses import replace
 from aiohttp import web
 
 from ..access.roles import Role
-from . import handlers, many, pages
+from . import handlers, many, pages, patch
 from .answers import PREVIEW_TYPES
 from .call import Call, Gives
 from .codes import Meets
@@ -126,7 +126,7 @@ _STYLE = (Gives(200, "a style sheet", media=(pages.CSS,), headers=_CACHED), _FRE
 
 _WRITER = Role.WRITER
 _OLD = "/mv_retrieval/v0.1"
-_PATCH = (handlers.patch_content, _STORED, (ID,), _WRITER)
+_PATCH = (patch.patch_content, _STORED, (ID,), _WRITER)
 
 CALLS = (
     Call("POST", "/add_content", handlers.add_content, _ADDED, _ADD, _WRITER, meeting=_ADDING),
