@@ -211,21 +211,12 @@ class ApproximateVectors:
         """The best by their codes in the nearest lists that together hold so many allowed rows."""
         if among.in_lists is None:
             among.in_lists = np.bincount(self._list_of[: len(self)][among.allowed], minlength=self.lists)
-        scores, lists = self._centroids.search(query.reshape(1, -1), self.lists)
-        here = among.in_lists[lists[0]] > 0
-        scores, lists = scores[:, here], lists[:, here]
-        nprobe = 1 + int(np.searchsorted(np.cumsum(among.in_lists[lists[0]]), meet))
+        met = np.cumsum(among.in_lists[self.probed(query.reshape(1, -1), self.lists)[0]])
+        nprobe = min(1 + int(np.searchsorted(met, meet)), self.lists)
         bitmap = faiss.IDSelectorBitmap(np.packbits(among.allowed, bitorder="little"))
-        parameters = faiss.SearchParametersIVF(nprobe=min(nprobe, lists.shape[1]), sel=bitmap)
+        parameters = faiss.SearchParametersIVF(nprobe=nprobe, sel=bitmap)
         self._index.parallel_mode = 1
-        chosen = slice(0, min(nprobe, lists.shape[1]))
-        _, rows = self._index.search_preassigned(
-            query.reshape(1, -1),
-            most,
-            np.ascontiguousarray(lists[:, chosen]),
-            np.ascontiguousarray(scores[:, chosen]),
-            params=parameters,
-        )
+        _, rows = self._index.search(query.reshape(1, -1), most, params=parameters)
         found: Rows = rows[0][rows[0] >= 0]
         return found
 
