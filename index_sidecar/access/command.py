@@ -20,7 +20,7 @@ Add, list and revoke API keys. A running sidecar follows within a second.
   python -m index_sidecar keys list
   python -m index_sidecar keys revoke ada
 
-reader: search, recommend, look. writer: also add, change, delete. admin: also keys, backups, metrics.
+reader: search, recommend, look. writer: also add, change, delete. admin: also, with a bound key, others' contents.
 A key bound to a user (--user) adds, changes and erases only as that user. A key is shown once, when it is made: only
 its SHA-256 is kept, in KEYS_FILE. Callers send it as `Authorization: Bearer KEY`, to a sidecar with ACCESS=keys.
 """

@@ -14,7 +14,7 @@ class Role(IntEnum):
     WRITER = 2
     """Also add, change and delete contents."""
     ADMIN = 3
-    """Also keys, backups, metrics; and, where its key is bound to a user, still the contents of others."""
+    """Where its key is bound to a user, still the contents of others."""
 
     @property
     def word(self) -> str:

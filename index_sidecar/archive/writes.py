@@ -54,11 +54,11 @@ class Writes:
         self, content_id: str, change: Callable[[Metadata], Metadata], only_user: str | None
     ) -> tuple[Content, Written]:
         """The content with its metadata changed. Raises NotFound, Forbidden as `delete`, and what `change` raises."""
-        return await self._whole(self._in_time(self._set_metadata(content_id, change, only_user)))
+        return await self._whole(self._set_metadata(content_id, change, only_user))
 
     async def delete(self, content_id: str, only_user: str | None) -> Written:
         """Erase a content. Raises NotFound, or Forbidden where it is another's than `only_user`."""
-        return await self._whole(self._in_time(self._delete(content_id, only_user)))
+        return await self._whole(self._delete(content_id, only_user))
 
     async def delete_user(self, user: str) -> tuple[int, Written]:
         """Erase all of a user's, a step at a time: how many, and what is left to do for the last of them."""
@@ -77,7 +77,7 @@ class Writes:
     async def _set_metadata(
         self, content_id: str, change: Callable[[Metadata], Metadata], only_user: str | None
     ) -> tuple[Content, Written]:
-        async with self.turns.of(content_id):
+        async def step() -> tuple[Content, Written]:
             content = await self._store.get(content_id)
             check_owner(content, only_user)
             if content is None:
@@ -90,22 +90,28 @@ class Writes:
                 raise NotFound("no content has this id")
             return changed, written
 
-    async def _delete(self, content_id: str, only_user: str | None) -> Written:
         async with self.turns.of(content_id):
+            return await self._in_time(step())
+
+    async def _delete(self, content_id: str, only_user: str | None) -> Written:
+        async def step() -> Written:
             if only_user is not None:
                 check_owner(await self._store.get(content_id), only_user)
             written = await self._store.delete(content_id)
             if not written.gone:
                 raise NotFound("no content has this id")
             await self._index_step(self._index.delete([content_id]))
-        return written
+            return written
+
+        async with self.turns.of(content_id):
+            return await self._in_time(step())
 
     async def _delete_user(self, user: str) -> tuple[int, Written]:
         count, after, written = 0, None, Written([])
         while True:
             page = await self._store.page(user, None, _ERASED_A_STEP, after)
             ids = sorted(entry.id for entry in page.contents)
-            erased = await self._in_time(self._delete_step(ids, user))
+            erased = await self._delete_step(ids, user)
             count += len(erased.gone)
             written = erased if erased.gone else written  # an overwriting covers all that was erased before
             after = page.next
@@ -113,14 +119,17 @@ class Writes:
                 return count, written
 
     async def _delete_step(self, ids: Sequence[str], user: str) -> Written:
+        async def step() -> Written:
+            erased = await self._store.delete_many(ids, user)
+            await self._index_step(self._index.delete(erased.gone))
+            return erased
+
         if not ids:
             return Written([])
         async with contextlib.AsyncExitStack() as turns:
             for content_id in ids:
                 await turns.enter_async_context(self.turns.of(content_id))
-            erased = await self._store.delete_many(ids, user)
-            await self._index_step(self._index.delete(erased.gone))
-        return erased
+            return await self._in_time(step())
 
     async def _index_step(self, step: Coroutine[Any, Any, None]) -> None:
         try:
@@ -132,8 +141,9 @@ class Writes:
     async def _in_time(self, step: Coroutine[Any, Any, _T]) -> _T:
         """What a step gives. Raises StorageUnavailable when it hangs: it may still be done, in the store and the index.
 
-        Whoever writes the same id after that comes behind it, for a store takes writes in their order. While one hangs,
-        no other is begun: nothing would bound how many wait.
+        For who has the turn already: waiting for that says nothing of the storage. Whoever writes the same id after that
+        comes behind it, for a store takes writes in their order. While one hangs, no other is begun: nothing would bound
+        how many wait.
         """
         if self._hanging:
             step.close()
