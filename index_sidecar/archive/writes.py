@@ -141,9 +141,9 @@ class Writes:
     async def _in_time(self, step: Coroutine[Any, Any, _T]) -> _T:
         """What a step gives. Raises StorageUnavailable when it hangs: it may still be done, in the store and the index.
 
-        For who has the turn already: waiting for that says nothing of the storage. Whoever writes the same id after that
-        comes behind it, for a store takes writes in their order. While one hangs, no other is begun: nothing would bound
-        how many wait.
+        For who has the turn already: waiting for that says nothing of the storage. Whoever writes the same id after
+        that comes behind it, for a store takes writes in their order. While one hangs, no other is begun: nothing would
+        bound how many wait.
         """
         if self._hanging:
             step.close()

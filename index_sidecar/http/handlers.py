@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import time
 
 from aiohttp import web
 
-from .. import __version__
 from ..archive.content import CONTENT_TYPES, Target
-from ..archive.errors import InvalidInput, StorageUnavailable
+from ..archive.errors import InvalidInput
 from ..archive.ports import Embedder
 from ..archive.search import Listed, Search
 from ..archive.service import ContentService
@@ -47,13 +44,10 @@ from .parameters import (
 )
 from .query import Query
 from .search_body import read_search
-from .shapes import Counts, HealthAnswer, StatusAnswer
 
 SERVICE = web.AppKey("service", ContentService)
 EMBEDDER = web.AppKey("embedder", Embedder)
 BODIES = web.AppKey("bodies", Bodies)
-
-_HEALTH_S = 2.0  # whoever asks for our health must not wait for the storage's
 
 
 async def add_content(request: web.Request, query: Query) -> web.Response:
@@ -173,46 +167,6 @@ async def delete_user(request: web.Request, query: Query) -> web.Response:
     erased = await request.app[SERVICE].delete_user(user)
     request.app[ACCESS].audit(request, "contents of a user erased", erased.count, user)
     return answers.user_erased(erased)
-
-
-async def index(request: web.Request, query: Query) -> web.Response:
-    """How the contents of each type are searched at the moment."""
-    return answers.index(await request.app[SERVICE].index_states())
-
-
-async def health(request: web.Request, query: Query) -> web.Response:
-    """The process lives, and how the things around it are; without a key nothing of what is stored."""
-    if CALLER not in request:
-        return answers.json(StatusAnswer("ok"))
-    service = request.app[SERVICE]
-    contents, fingerprint = None, service.model.served()
-    with contextlib.suppress(StorageUnavailable, TimeoutError):
-        async with asyncio.timeout(_HEALTH_S):
-            await service.check_storage()  # counts may be some seconds old
-            contents, fingerprint = await service.counts(), await service.model.fingerprint()
-    answer = HealthAnswer(
-        status="ok",
-        version=__version__,
-        ready=service.is_ready() and contents is not None,
-        storage="unavailable" if contents is None else "available",
-        embedder="available" if request.app[EMBEDDER].answers() else "unavailable",
-        model=fingerprint,
-        weights=fingerprint.split(":")[1] if fingerprint and ":" in fingerprint else None,
-        contents=None if contents is None else Counts(contents["text"], contents["image"]),
-        erasures_due=service.erasures_due(),
-    )
-    return answers.json(answer)
-
-
-async def livez(request: web.Request, query: Query) -> web.Response:
-    """The process lives; nothing else is asked."""
-    return answers.json(StatusAnswer("alive"))
-
-
-async def ready(request: web.Request, query: Query) -> web.Response:
-    """200 when every call is served, the model's too; 503 while the index is filled, or storage or model are away."""
-    await request.app[SERVICE].check_served()
-    return answers.json(StatusAnswer("ready"))
 
 
 def _reader(request: web.Request, query: Query) -> str:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from aiohttp import web
 
 from ..access.roles import Role
-from . import handlers, many, pages, patch
+from . import handlers, many, pages, patch, status
 from .answers import PREVIEW_TYPES
 from .call import Call, Gives
 from .codes import Meets
@@ -208,10 +208,10 @@ CALLS = (
         lenient=True,
         meeting=_SEARCH,
     ),
-    Call("GET", "/index", handlers.index, _INDEX, meeting=_STORE),
-    Call("GET", "/health", handlers.health, _HEALTH, role=None),
-    Call("GET", "/livez", handlers.livez, _LIVES, role=None),
-    Call("GET", "/ready", handlers.ready, _READY, role=None, meeting=(*_SEARCH, Meets.MODEL)),
+    Call("GET", "/index", status.index, _INDEX, meeting=_STORE),
+    Call("GET", "/health", status.health, _HEALTH, role=None),
+    Call("GET", "/livez", status.livez, _LIVES, role=None),
+    Call("GET", "/ready", status.ready, _READY, role=None, meeting=(*_SEARCH, Meets.MODEL)),
     Call("GET", "/openapi.json", pages.contract, _CONTRACT, role=None),
     Call("GET", "/docs", pages.docs, _DOCS, role=None),
     Call("GET", "/docs/start.js", pages.docs_start, _SCRIPT, role=None),

@@ -1,4 +1,6 @@
-"""A real HTTP server that speaks TorchServe's wire, with vectors made from a hash; `python -m tests.support.fake_torchserve`.
+"""A real HTTP server that speaks TorchServe's wire, with vectors made from a hash.
+
+As a process: `python -m tests.support.fake_torchserve`.
 
 What it answers, and with which status and headers, was read off a real TorchServe 0.12 and handler/clip_handler.py.
 """
