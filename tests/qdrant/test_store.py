@@ -153,6 +153,9 @@ async def test_a_collection_whose_maker_died_halfway_is_finished(
         "sha256": "keyword",
         "created": "float",
         "sample": "integer",
+        "terms": "keyword",
+        "numbers[].name": "keyword",
+        "numbers[].high": "float",
     }
 
 

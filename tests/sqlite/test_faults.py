@@ -143,7 +143,7 @@ async def test_adds_go_on_at_their_pace_while_an_erasure_waits(path: Path) -> No
             seconds.append(time.monotonic() - started)
         assert store.erasures_due() == 1
         assert sorted(seconds)[len(seconds) // 2] < 0.02
-        assert max(seconds) < 0.3
+        assert max(seconds) < 1  # one fsync may wait for another process's
     await store.close()
 
 
