@@ -344,9 +344,9 @@ async def test_a_large_body_holds_nobody_up(settings: Settings, fake: FakeTorchS
                 answer: dict[str, object] = json.load(response)
                 return answer
 
-        # What Python's own cleaning takes, too, is not ours, but it does not come every time.
+        # Hashed at once, every try would take that and what giving back so much memory takes, half as long again.
         longest_s: list[float] = []
-        while not longest_s or (longest_s[-1] >= at_once_s / 2 and len(longest_s) < 5):
+        while not longest_s or (longest_s[-1] >= at_once_s and len(longest_s) < 5):
             longest_s.append(0.0)
             sending, last = asyncio.create_task(asyncio.to_thread(send_again)), time.thread_time()
             while not sending.done():
@@ -354,4 +354,4 @@ async def test_a_large_body_holds_nobody_up(settings: Settings, fake: FakeTorchS
                 now = time.thread_time()
                 longest_s[-1], last = max(longest_s[-1], now - last), now
             assert (await sending)["status"] == "unchanged"
-    assert longest_s[-1] < at_once_s / 2, longest_s
+    assert longest_s[-1] < at_once_s, longest_s
