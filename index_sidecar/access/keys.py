@@ -176,7 +176,7 @@ class Keys:
         self._seen = seen
 
     def _stamps(self) -> tuple[object, ...]:
-        return tuple(_stamp(path) for path in (self._path, self._admin_key_file) if path is not None)
+        return tuple(stamp(path) for path in (self._path, self._admin_key_file) if path is not None)
 
 
 def _audit(before: set[Key], after: set[Key]) -> None:
@@ -186,7 +186,8 @@ def _audit(before: set[Key], after: set[Key]) -> None:
             audit_logger.info(what, extra={"key": key.name})
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
+def stamp(path: Path) -> tuple[int, int, int] | None:
+    """What changes when a file is replaced or written; None where there is none."""
     try:
         status = path.stat()
     except OSError:

@@ -10,6 +10,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from ..access.keys import stamp
+
 logger = logging.getLogger(__name__)
 
 _LOOK_S = 5.0
@@ -49,7 +51,7 @@ class Certificate:
         logger.info("the TLS certificate was renewed")
 
     def _stamps(self) -> tuple[object, ...]:
-        return tuple(_stamp(path) for path in self._files)
+        return tuple(stamp(path) for path in self._files)
 
 
 class _Handshake(ssl.SSLObject):
@@ -93,11 +95,3 @@ def _context(cert_file: Path, key_file: Path) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(cert_file, key_file)
     return context
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_size
