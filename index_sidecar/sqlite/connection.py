@@ -106,5 +106,7 @@ class FolderLock:
             os.fchmod(self._descriptor, _PRIVATE)
 
     def release(self) -> None:
-        """Let the next one in."""
-        os.close(self._descriptor)
+        """Let the next one in. A second call does nothing: the number may be somebody else's file by then."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)

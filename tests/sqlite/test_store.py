@@ -240,3 +240,12 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match=r"file/data cannot be written .* set DATA_DIR"):
         SqliteStore(tmp_path / "file" / "data" / "contents.sqlite")
+
+
+def test_a_second_close_closes_nobody_elses_file(runner: asyncio.Runner, path: Path, tmp_path: Path) -> None:
+    store = SqliteStore(path)
+    runner.run(store.close())
+    others = [os.open(tmp_path / "other", os.O_CREAT | os.O_RDWR) for _ in range(8)]  # they take the freed numbers
+    runner.run(store.close())
+    for other in others:
+        os.close(other)
