@@ -13,8 +13,10 @@ import pytest
 
 from index_sidecar.settings import Settings
 
-from .support.fake_torchserve import FakeTorchServe
-from .support.sidecar import Sidecar, running
+pytest.register_assert_rewrite("tests.support")  # before anything is imported from there
+
+from .support.fake_torchserve import FakeTorchServe  # noqa: E402
+from .support.sidecar import Sidecar, running  # noqa: E402
 
 pytest_plugins = ["tests.support.real_servers", "tests.support.qdrant_server"]
 

@@ -15,10 +15,8 @@ from index_sidecar.archive.filters import filter_of
 from index_sidecar.archive.metadata import Metadata, read_metadata
 
 from ..support.contents import content_of
+from ..support.engines import Engine, check, query_of
 from ..support.filtering import passes
-from .test_index_contract import Engine, check, engine, query_of
-
-__all__ = ["engine"]
 
 BIG = 215250709085334181
 NAMES = ("a", "b.c", "date")

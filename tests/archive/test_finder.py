@@ -22,7 +22,8 @@ from index_sidecar.archive.search import DEPTH, Search
 from index_sidecar.sqlite.store import SqliteStore
 from index_sidecar.vectors.index import FaissIndex
 
-from ..support.fake_torchserve import FINGERPRINT, vector_of
+from ..support.fake_torchserve import FINGERPRINT
+from ..support.fake_vectors import vector_of
 
 
 async def _no_calibration() -> Calibration:

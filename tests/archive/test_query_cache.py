@@ -12,7 +12,8 @@ from index_sidecar.archive.content import Embedding, digest
 from index_sidecar.archive.query_cache import _ENTRY_BYTES, QueryCache
 from index_sidecar.settings import Settings
 
-from ..support.fake_torchserve import FINGERPRINT, FakeTorchServe, vector_of
+from ..support.fake_torchserve import FINGERPRINT, FakeTorchServe
+from ..support.fake_vectors import vector_of
 from ..support.sidecar import Sidecar, running
 
 OTHER_MODEL = "clip-vit-b-32:openai:fedcba9876543210:p1"

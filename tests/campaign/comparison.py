@@ -15,7 +15,7 @@ import numpy as np
 
 from index_sidecar.archive.content import CONTENT_TYPES, ContentType, Vector
 
-from ..support.fake_torchserve import vector_of
+from ..support.fake_vectors import vector_of
 from .findings import Findings
 from .ledger import Ledger, State
 from .load import Contents

@@ -16,7 +16,8 @@ from typing import Any
 import aiohttp
 import psutil
 
-from ..support.fake_torchserve import FINGERPRINT, vector_of
+from ..support.fake_torchserve import FINGERPRINT
+from ..support.fake_vectors import vector_of
 from ..support.sidecar import ROOT, SidecarProcess, free_port
 from .comparison import Comparison, VectorOf
 from .findings import Findings

@@ -13,10 +13,10 @@ import pytest
 from index_sidecar.qdrant.url import QdrantUrl, qdrant_url
 from index_sidecar.settings import Settings
 
+from ..support.containers import argv, compose
 from ..support.qdrant_server import BINARY, QdrantServers, wait_for
 from ..support.real_servers import free_ports, http
 from ..support.sidecar import ROOT
-from .test_compose import argv, compose
 
 FILE = "deploy/qdrant.compose.yml"
 

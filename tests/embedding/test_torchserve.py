@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Iterator
-from dataclasses import replace
-
 import pytest
 
 from index_sidecar.archive.content import ContentType
@@ -22,20 +17,9 @@ from index_sidecar.archive.request_id import request_id
 from index_sidecar.embedding.torchserve import TorchServeEmbedder
 from index_sidecar.settings import Settings
 
-from ..support.fake_torchserve import FINGERPRINT, PNG, SECRET, Failure, FakeTorchServe, Request, vector_of
+from ..support.fake_torchserve import FINGERPRINT, PNG, SECRET, Failure, FakeTorchServe, Request
+from ..support.fake_vectors import vector_of
 from ..support.sidecar import running
-
-TIMEOUT_S = 1.0
-
-
-@pytest.fixture
-def embedder(runner: asyncio.Runner, fake: FakeTorchServe) -> Iterator[TorchServeEmbedder]:
-    async def make() -> TorchServeEmbedder:
-        return TorchServeEmbedder(fake.url + "/", fake.key_file, TIMEOUT_S, connections=8)
-
-    embedder = runner.run(make())
-    yield embedder
-    runner.run(embedder.close())
 
 
 @pytest.mark.parametrize(
@@ -125,62 +109,6 @@ async def test_what_torchserve_says_goes_to_the_log(
     assert fake.token not in caplog.text
 
 
-@pytest.mark.parametrize(("failure", "delay_s"), [("hang", 0.0), ("disconnect", 0.8 * TIMEOUT_S)])
-async def test_no_call_takes_longer_than_the_timeout(
-    embedder: TorchServeEmbedder, fake: FakeTorchServe, failure: Failure, delay_s: float
-) -> None:
-    fake.failure, fake.delay_s = failure, delay_s
-    started = time.monotonic()
-    with pytest.raises(EmbedderUnavailable):
-        await embedder.embed(b"text", "text")
-    assert time.monotonic() - started < TIMEOUT_S + 0.3
-
-
-async def test_nobody_listens_and_then_a_new_torchserve_with_a_new_token(
-    embedder: TorchServeEmbedder, fake: FakeTorchServe, caplog: pytest.LogCaptureFixture
-) -> None:
-    await embedder.embed(b"before", "text")
-    old = fake.token
-    await fake.stop()
-    for _ in range(3):
-        with pytest.raises(EmbedderUnavailable):
-            await embedder.embed(b"meanwhile", "text")
-    assert not embedder.answers()
-    await fake.start()
-    assert fake.token != old
-    assert (await embedder.embed(b"after", "text")).fingerprint == FINGERPRINT
-    assert [record.message.split(":")[0] for record in caplog.records] == ["TorchServe does not answer any more"]
-
-
-async def test_a_restart_between_two_calls_is_not_noticed(embedder: TorchServeEmbedder, fake: FakeTorchServe) -> None:
-    await asyncio.gather(*(embedder.embed(b"%d" % i, "text") for i in range(8)))
-    await fake.stop()
-    await fake.start()
-    await asyncio.gather(*(embedder.embed(b"%d" % i, "text") for i in range(8)))
-    assert len(fake.requests) == 16
-
-
-async def test_an_answer_without_end_is_given_up_at_once(
-    embedder: TorchServeEmbedder, fake: FakeTorchServe, caplog: pytest.LogCaptureFixture
-) -> None:
-    fake.failure = "endless"
-    started = time.monotonic()
-    with pytest.raises(EmbedderUnavailable):
-        await embedder.embed(b"text", "text")
-    assert time.monotonic() - started < 0.8 * TIMEOUT_S
-    assert "more than 65536 bytes" in caplog.text
-
-
-async def test_a_reset_connection_is_tried_again(embedder: TorchServeEmbedder, fake: FakeTorchServe) -> None:
-    await embedder.embed(b"before", "text")
-    fake.resets = 2
-    assert (await embedder.embed(b"after", "text")).fingerprint == FINGERPRINT
-    fake.resets = 1000
-    with pytest.raises(EmbedderUnavailable):
-        await embedder.embed(b"never", "text")
-    assert fake.resets == 997
-
-
 @pytest.mark.parametrize("fingerprint", ["", "mod\xe8le", "a\tb", "x" * 257])
 async def test_what_is_no_line_of_ascii_is_no_fingerprint(
     embedder: TorchServeEmbedder, fake: FakeTorchServe, fingerprint: str, caplog: pytest.LogCaptureFixture
@@ -201,30 +129,6 @@ async def test_any_fingerprint_is_told_in_health(settings: Settings, fake: FakeT
         assert health.json["weights"] == (fingerprint.split(":")[1] if ":" in fingerprint else None)
 
 
-async def test_who_waits_for_a_connection_of_ours_hears_of_overload(settings: Settings, fake: FakeTorchServe) -> None:
-    few = replace(settings, torchserve_connections=2, torchserve_timeout_s=1, queue_s=0.7)
-    async with running(few) as sidecar:
-        fake.delay_s = 0.3
-        replies = await asyncio.gather(*(sidecar.retrieve(b"query %d" % i) for i in range(30)))
-        assert {reply.error for reply in replies if reply.status != 200} == {(503, "overloaded")}
-        assert 4 <= sum(reply.status == 200 for reply in replies) <= 8
-        assert fake.most_at_once <= 2
-
-
-async def test_the_key_file_may_come_late(embedder: TorchServeEmbedder, fake: FakeTorchServe) -> None:
-    keys = fake.key_file.read_bytes()
-    fake.key_file.unlink()
-    with pytest.raises(EmbedderUnavailable):
-        await embedder.embed(b"text", "text")
-    for half_written in (b"", b"{", b"null", b"[]", b"{}", b'{"inference": "x"}', b"\xff"):
-        fake.key_file.write_bytes(half_written)
-        with pytest.raises(EmbedderUnavailable):
-            await embedder.embed(b"text", "text")
-    assert fake.requests == []
-    fake.key_file.write_bytes(keys)
-    assert (await embedder.embed(b"text", "text")).fingerprint == FINGERPRINT
-
-
 async def test_the_key_file_of_another_torchserve_is_named_in_the_log_but_not_what_is_in_it(
     embedder: TorchServeEmbedder, fake: FakeTorchServe, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -234,29 +138,3 @@ async def test_the_key_file_of_another_torchserve_is_named_in_the_log_but_not_wh
     assert "oken" not in str(caught.value)
     assert str(fake.key_file) in caplog.text
     assert "another-token" not in caplog.text
-
-
-async def test_what_exceeds_the_connections_waits_here(embedder: TorchServeEmbedder, fake: FakeTorchServe) -> None:
-    fake.delay_s = 0.02
-    await asyncio.gather(*(embedder.embed(b"%d" % i, "text") for i in range(40)))
-    assert fake.most_at_once == 8
-
-
-async def test_a_picture_that_takes_long_is_asked_for_until_it_is_done(
-    embedder: TorchServeEmbedder, fake: FakeTorchServe
-) -> None:
-    fake.still_decoding = 8
-    embedding = await embedder.embed(PNG + b"large", "image")
-    assert embedding.vector.tobytes() == vector_of(PNG + b"large", "image").tobytes()
-    assert len(fake.requests) == 9
-
-
-async def test_a_picture_that_is_never_done_ends_with_the_timeout(
-    embedder: TorchServeEmbedder, fake: FakeTorchServe
-) -> None:
-    fake.still_decoding = 10**9
-    started = time.monotonic()
-    with pytest.raises(Overloaded):
-        await embedder.embed(PNG + b"large", "image")
-    assert time.monotonic() - started < TIMEOUT_S + 1
-    assert embedder.answers()  # it is busy, not away

@@ -14,7 +14,7 @@ from index_sidecar.qdrant.index import QdrantIndex
 from index_sidecar.qdrant.store import QdrantStore
 
 from ..support.contents import content_of
-from ..support.fake_torchserve import vector_of
+from ..support.fake_vectors import vector_of
 from ..support.qdrant_server import QdrantServers
 
 

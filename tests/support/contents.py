@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from index_sidecar.archive.content import Content, ContentType, Embedding, digest
 
-from .fake_torchserve import FINGERPRINT, vector_of
+from .fake_torchserve import FINGERPRINT
+from .fake_vectors import vector_of
 
 
 def content_of(

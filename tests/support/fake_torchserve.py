@@ -9,28 +9,25 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import functools
-import hashlib
 import json
-import re
 import secrets
 import socket
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from aiohttp import web
+
+from .fake_vectors import vector_of
+from .fake_worker import Speed, Worker
 
 FINGERPRINT = "clip-vit-b-32:untrained:0123456789abcdef:p1"
 SECRET = "secret-marker-/home/model-server/clip_handler.py"  # must never reach a caller of the sidecar
 PNG = b"\x89PNG\r\n\x1a\n"  # a body that begins like this is an image to the fake
 _SIGNATURES = (PNG, b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"II*\x00", b"MM\x00*")
 _MOST_WORDS = 77
-_PLANTED = re.compile(rb"theme=(\d+(?:\+\d+)*) seed=\d+")
 
 Failure = Literal[
     "queue_full",
@@ -47,48 +44,6 @@ Failure = Literal[
     "no_model",
     "endless",
 ]
-
-
-def vector_of(data: bytes, content_type: str) -> npt.NDArray[np.float32]:
-    """The (512,) unit vector of a content: the same in every process, unlike that of any other content.
-
-    Contents that say `theme=3 seed=17` lie as CLIP's do: what is about one theme is near each other, and each type
-    has a region of its own. Unrelated texts score 0.56 and related ones 0.77, images 0.36 and 0.61, a text and an image
-    0.18 and 0.40. `theme=3+4 seed=17` is about both.
-    """
-    planted = _PLANTED.search(data)
-    if planted is None:
-        return _unit(_direction(content_type.encode() + b":" + data))
-    own, common = _direction(content_type.encode()), _direction(b"common")
-    themes = sum(_direction(b"theme " + each) for each in planted[1].split(b"+"))
-    theme, noise = themes / np.linalg.norm(themes), _direction(content_type.encode() + planted[0])
-    if content_type == "text":
-        return _unit(0.75 * common + 0.45 * theme + 0.48 * noise)
-    return _unit(0.24 * common + 0.55 * own + 0.5 * theme + 0.62 * noise)
-
-
-@functools.lru_cache(1000)
-def _direction(name: bytes) -> npt.NDArray[np.float64]:
-    vector = np.random.default_rng(int.from_bytes(hashlib.sha256(name).digest())).standard_normal(512)
-    vector /= np.linalg.norm(vector)
-    vector.flags.writeable = False  # everybody gets the same one
-    return vector
-
-
-def _unit(vector: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    return (vector / np.linalg.norm(vector)).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class Speed:
-    """What a batch of up to 16 takes, as the real worker does: whoever waits when it begins is in it."""
-
-    batch_s: float
-    text_s: float
-    image_s: float
-
-    def seconds(self, types: Sequence[str]) -> float:
-        return self.batch_s + sum(self.image_s if each == "image" else self.text_s for each in types)
 
 
 @dataclass(frozen=True)
@@ -109,8 +64,7 @@ class FakeTorchServe:
         self.fingerprint = FINGERPRINT
         self.delay_s = 0.0
         self.speed: Speed | None = None
-        self._in_queue: list[tuple[str, asyncio.Future[None]]] = []
-        self._working: asyncio.Task[None] | None = None
+        self._worker = Worker()
         self.failure: Failure | None = None
         self.resets = 0  # how many requests end with a reset of their connection before one is answered
         self.still_decoding = 0  # how many pictures are answered 503 before one is done
@@ -157,26 +111,6 @@ class FakeTorchServe:
             setattr(self, name, value)
         return web.Response()
 
-    async def _compute(self, content_type: str) -> None:
-        """Wait as long as a worker of `speed` would take, also for what is ahead."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._in_queue.append((content_type, done))
-        if self._working is None or self._working.done():
-            self._working = asyncio.create_task(self._work_off())
-        await done
-
-    async def _work_off(self) -> None:
-        now = asyncio.get_running_loop().time
-        free_at = now()
-        while self._in_queue and self.speed is not None:
-            batch, self._in_queue = self._in_queue[:16], self._in_queue[16:]
-            free_at = max(free_at, now() - 0.01) + self.speed.seconds([each for each, _ in batch])
-            await asyncio.sleep(free_at - now())
-            for _, done in batch:
-                if not done.done():
-                    done.set_result(None)
-            await asyncio.sleep(0)  # who is answered may ask again
-
     async def _predict(self, request: web.Request) -> web.StreamResponse:
         data = await request.read()
         if self.resets:
@@ -197,7 +131,7 @@ class FakeTorchServe:
         try:
             await asyncio.sleep(self.delay_s)
             if self.speed is not None:
-                await self._compute(content_type)
+                await self._worker.compute(content_type, self.speed)
             return await self._fail(request) or self._answer(data, content_type)
         finally:
             self._at_once -= 1

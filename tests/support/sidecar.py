@@ -144,6 +144,13 @@ async def running(settings: Settings, without_model: bool = False) -> AsyncItera
             yield sidecar
 
 
+@contextlib.asynccontextmanager
+async def sidecars(settings: Settings, count: int) -> AsyncIterator[list[Sidecar]]:
+    """As many of `running`, all of one archive."""
+    async with contextlib.AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(running(settings)) for _ in range(count)]
+
+
 def free_port() -> int:
     """A loopback port nobody listens on at the moment."""
     with socket.create_server(("127.0.0.1", 0)) as server:
