@@ -16,6 +16,7 @@ from .archive.content import ContentType
 from .archive.errors import ModelMismatch, StoreError, Unavailable
 from .archive.grouping import warm_up
 from .archive.model import Model
+from .archive.ports import DerivedIndex, VectorSource
 from .archive.query_cache import QueryCache
 from .archive.service import ContentService
 from .embedding.previews import Previews
@@ -203,7 +204,7 @@ async def _warm_up() -> None:
     await asyncio.to_thread(warm_up)
 
 
-async def _keep_filled(service: ContentService, index: FaissIndex, store: SqliteStore) -> None:
+async def _keep_filled(service: ContentService, index: DerivedIndex, store: VectorSource) -> None:
     """Fill the index with all that its store holds, at the start and whenever it has failed; until then calls wait."""
     while True:
         started = time.monotonic()

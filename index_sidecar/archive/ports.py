@@ -191,3 +191,13 @@ class VectorIndex(Protocol):
 
     async def state(self, content_type: ContentType) -> IndexState:
         """How the contents of one type are searched at the moment."""
+
+
+class DerivedIndex(VectorIndex, Protocol):
+    """An index in this process: empty at first, filled from the store at each start and whenever it is not intact."""
+
+    async def load(self, source: VectorSource) -> None:
+        """Empty it, fill it with all that `source` holds, and keep it in shape from then on.
+
+        Raises StoreError when the source can never be read.
+        """

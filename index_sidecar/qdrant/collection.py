@@ -10,8 +10,8 @@ from ..archive.content import DIMENSION
 from ..archive.errors import ModelMismatch, StorageUnavailable, StoreError
 from . import filters
 from .nodes import Nodes, unavailable
+from .replicated import write
 from .rest import Refused
-from .writes import write
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Writes, which Qdrant holds while a copy's node has vanished.
+"""A write that each living copy has, also while a copy's node has vanished, for which Qdrant holds it.
 
 Qdrant acknowledges a write when each copy has it or is declared dead. Of a node that vanished with its address it takes
 7 to 9 s to say so, in which the other writes to that shard wait, too. For as long it asks the vanished one to put the
