@@ -44,8 +44,9 @@ $(QDRANT): deploy/qdrant.sha256
 	sha256sum --check --strict deploy/qdrant.sha256 || { rm $@; exit 1; }
 	touch $@
 
-campaign: $(VENV)/.installed   ## the long runs: requests made from the contract; kills, faults, overload, soak (OPTIONS="--only soak")
-	CAMPAIGN=1 $(BIN)/python -m pytest tests/http/test_schemathesis.py
+campaign: $(VENV)/.installed   ## the long runs: inputs and requests by the thousand; kills, faults, overload, soak (OPTIONS="--only soak")
+	HYPOTHESIS_PROFILE=campaign $(BIN)/python -m pytest --timeout 3600 -m hypothesis
+	HYPOTHESIS_PROFILE=campaign $(BIN)/python -m pytest tests/http/test_schemathesis.py
 	$(BIN)/python -m tests.campaign $(OPTIONS)
 
 sbom: $(VENV)/.installed   ## run/sbom.json: every package of the environment with its licence, in CycloneDX

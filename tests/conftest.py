@@ -15,6 +15,7 @@ from index_sidecar.settings import Settings
 
 pytest.register_assert_rewrite("tests.support")  # before anything is imported from there
 
+from .support import profiles  # noqa: E402, F401
 from .support.fake_torchserve import FakeTorchServe  # noqa: E402
 from .support.sidecar import Sidecar, running  # noqa: E402
 

@@ -7,7 +7,8 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 
 from index_sidecar.archive.content import CONTENT_TYPES, Content
@@ -105,10 +106,10 @@ async def _filled(engine: Engine, contents: list[Content]) -> None:
     await engine.upsert(contents)
 
 
+@pytest.mark.hypothesis
 def test_any_filter_finds_what_the_plainest_evaluation_finds(engine: Engine, runner: asyncio.Runner) -> None:
     runner.run(_filled(engine, CONTENTS))
 
-    @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
     @given(_FILTERS)
     def compare(asked: Any) -> None:
         runner.run(_compare(engine, CONTENTS, asked))

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from index_sidecar.archive.content import CONTENT_TYPES, Content, ContentType, Embedding, Hit, Vector, digest
@@ -103,7 +102,6 @@ def _is_copy(one: Content, other: Content) -> bool:
         min_score=st.floats(-0.2, 0.2),
     ),
 )
-@examples(deadline=None, max_examples=60)
 def test_a_page_is_what_comparing_everything_gives(contents: list[Content], search: Search) -> None:
     query = vector_of(b"group 0", "text")
 

@@ -37,7 +37,7 @@ def _every_byte(text: str) -> str:
 
 
 @given(content_id=IDS, encode=st.sampled_from([lambda text: quote(text, safe=""), _every_byte]))
-@examples(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_an_id_goes_and_comes_back_over_the_wire(
     runner: asyncio.Runner, sidecar: Sidecar, content_id: str, encode: Callable[[str], str]
 ) -> None:
@@ -68,7 +68,6 @@ def _is_name(raw: bytes) -> bool:
 @given(
     st.one_of(st.binary(max_size=300), st.text(max_size=300).map(lambda text: text.encode("utf-8", "surrogatepass")))
 )
-@examples(deadline=None)
 def test_a_name_is_taken_as_it_is_or_refused(raw: bytes) -> None:
     query = Query([OWNER])
     if _is_name(raw):
@@ -81,7 +80,6 @@ def test_a_name_is_taken_as_it_is_or_refused(raw: bytes) -> None:
 
 
 @given(st.text(max_size=20), st.sampled_from([K, SEED, MIN_SCORE]))
-@examples(deadline=None)
 def test_a_number_is_within_its_bounds_or_refused(value: str, parameter: Parameter[float]) -> None:
     number = None
     with contextlib.suppress(InvalidInput):
@@ -91,7 +89,6 @@ def test_a_number_is_within_its_bounds_or_refused(value: str, parameter: Paramet
 
 
 @given(st.floats(-1, 1))
-@examples(deadline=None)
 def test_a_number_in_decimals_is_read_as_what_it_is(number: float) -> None:
     assert MIN_SCORE.read(f"{number:.17f}") == pytest.approx(number, abs=1e-16)
 

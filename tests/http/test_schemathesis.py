@@ -15,11 +15,11 @@ import pytest
 
 from index_sidecar.settings import Settings
 
+from ..support.profiles import IS_CAMPAIGN
 from ..support.sidecar import BEARER, ROOT, running, with_keys
 
 pytestmark = pytest.mark.servers
 
-IS_CAMPAIGN = "CAMPAIGN" in os.environ
 EXAMPLES, LEAST_CASES = (200, 4000) if IS_CAMPAIGN else (10, 1000)
 
 
