@@ -113,10 +113,11 @@ class Store(Protocol):
         limit: int,
         after: str | None,
         filter: Filter | None = None,
+        newest: bool = False,
     ) -> Page:
         """Up to `limit` entries, of one user or type or of what passes a filter if said, from the cursor `after` on.
 
-        Raises InvalidInput.
+        Those that were added first come first, or last with `newest`. Raises InvalidInput.
 
         Following `next` from page to page names each content once that is there all the time.
         """

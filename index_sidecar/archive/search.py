@@ -57,11 +57,12 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """Which contents to list: of one user, of one type, of what passes a filter, where given."""
+    """Which contents to list: of one user, of one type, of what passes a filter, where given; and the newest first."""
 
     user: str | None = None
     type: ContentType | None = None
     filter: Filter | None = None
+    newest: bool = False
 
 
 def _wrong(name: str, what: str) -> InvalidInput:

@@ -190,7 +190,7 @@ class ContentService:
 
     async def page(self, of: Listed, limit: int, after: str | None) -> Page:
         """Some contents, from the cursor `after` on."""
-        return await self._store.page(of.user, of.type, limit, after, of.filter)
+        return await self._store.page(of.user, of.type, limit, after, of.filter, of.newest)
 
     async def preview(self, content_id: str) -> tuple[Content, bytes]:
         """A content and its preview: a WebP file, or UTF-8. Raises NotFound."""

@@ -25,6 +25,7 @@ from .parameters import (
     ID,
     K_RECOMMENDED,
     LIMIT,
+    LISTED_FIRST,
     METADATA,
     MIN_RELEVANCE,
     MIN_SCORE,
@@ -121,7 +122,9 @@ async def get_contents(request: web.Request, query: Query) -> web.Response:
             raise InvalidInput("id names one content: no other parameter goes with it", "unknown_parameter")
         return await get_content(request, query)
     page = await request.app[SERVICE].page(
-        Listed(query.get(OF_USER), query.get(OF_TYPE), query.get(FILTER)), query[LIMIT], query.get(AFTER)
+        Listed(query.get(OF_USER), query.get(OF_TYPE), query.get(FILTER), query[LISTED_FIRST] == "newest"),
+        query[LIMIT],
+        query.get(AFTER),
     )
     return answers.page(page)
 

@@ -19,7 +19,7 @@ CONTRACT = web.AppKey("contract", bytes)
 HTML = "text/html; charset=utf-8"
 JAVASCRIPT = "text/javascript; charset=utf-8"
 CSS = "text/css; charset=utf-8"
-_WEB = resources.files(__package__) / "web"
+WEB = resources.files(__package__) / "web"
 _POLICY = "; ".join(
     [
         "default-src 'none'",
@@ -39,14 +39,25 @@ async def contract(request: web.Request, query: Query) -> web.Response:
     return web.Response(body=request.app[CONTRACT], content_type="application/json", charset="utf-8")
 
 
+class Page:
+    """A file of ours, as browsers are given it: kept, but asked for each time, and within the bounds of its policy."""
+
+    def __init__(self, body: bytes, media: str, policy: str) -> None:
+        self._body = body
+        self._etag = hashlib.sha256(body).hexdigest()
+        self._headers = {"Content-Type": media, "Content-Security-Policy": policy, "Cache-Control": "no-cache"}
+
+    def answer(self, request: web.Request) -> web.Response:
+        """The file; 304 where the browser has it."""
+        return answers.tagged(request, self._etag, self._body, self._headers)
+
+
 def _file(name: str, path: str, media: str, summary: str) -> Answer:
     """What answers with a file of ours; `name` is what the contract calls it."""
-    body = (_WEB / path).read_bytes()
-    etag = hashlib.sha256(body).hexdigest()
+    page = Page((WEB / path).read_bytes(), media, _POLICY)
 
     async def answer(request: web.Request, query: Query) -> web.Response:
-        headers = {"Content-Type": media, "Content-Security-Policy": _POLICY, "Cache-Control": "no-cache"}
-        return answers.tagged(request, etag, body, headers)
+        return page.answer(request)
 
     answer.__name__, answer.__doc__ = name, summary
     return answer

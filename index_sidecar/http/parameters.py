@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from ..archive.content import (
     CONTENT_TYPES,
@@ -23,6 +23,7 @@ from ..archive.search import DEPTH, ORDERS, Order
 from .json_kinds import FilterKind, MetadataKind
 
 MOST_RECOMMENDED = 100
+LISTED: tuple[Literal["oldest", "newest"], ...] = ("oldest", "newest")
 MOST_A_PAGE = 1000
 _WHOLE = re.compile(r"\d{1,9}", re.ASCII)
 _DECIMAL = re.compile(r"-?(\d{1,3}(\.\d{0,17})?|\.\d{1,17})", re.ASCII)
@@ -184,6 +185,7 @@ OF_USER = Parameter("user", "only what this user added", Name())
 OF_TYPE = Parameter("type", "only contents of this type", _TYPES)
 LIMIT = Parameter("limit", "how many contents a page has", Whole(1, MOST_A_PAGE), 100)
 AFTER = Parameter("after", "the `next` of the page before", Cursor())
+LISTED_FIRST = Parameter("order", "which contents come first: those added first or last", Choice(LISTED), "oldest")
 ONE_ID = replace(ID, help="only the content with this id, as its own path answers", required=False)
 
 ERASED_USER = Parameter("user", "whose contents are erased", Name(), required=True)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from aiohttp import web
 
 from ..access.roles import Role
-from . import handlers, many, pages, patch, status
+from . import handlers, many, pages, patch, search_page, status
 from .answers import PREVIEW_TYPES
 from .call import Call, Gives
 from .codes import Meets
@@ -27,6 +27,7 @@ from .parameters import (
     ID,
     K_RECOMMENDED,
     LIMIT,
+    LISTED_FIRST,
     METADATA,
     MIN_RELEVANCE,
     MIN_SCORE,
@@ -47,6 +48,7 @@ from .parameters import (
 from .search_body import SearchBody
 from .shapes import (
     AddAnswer,
+    CallerAnswer,
     ContentAnswer,
     EraseAnswer,
     EraseUserAnswer,
@@ -67,7 +69,7 @@ _ADD = (ID, TYPE, OWNER, NEAR, METADATA)
 _RETRIEVE = (TYPE, K, ASKER, MIN_SCORE, MIN_RELEVANCE, RANK)
 _PAGED = (OFFSET, FOLD, ORDER)
 _FOUND = (*_PAGED, FILTER, FIELDS)
-_LIST = (OF_USER, OF_TYPE, LIMIT, AFTER, ONE_ID, FILTER)
+_LIST = (OF_USER, OF_TYPE, LIMIT, AFTER, ONE_ID, FILTER, LISTED_FIRST)
 _SIMILAR = (ID, K, ASKER, TARGET, MIN_SCORE, MIN_RELEVANCE, RANK, *_FOUND)
 _RECOMMEND = (READER, K_RECOMMENDED, DIVERSITY, SEED)
 
@@ -123,6 +125,8 @@ _CONTRACT = (Gives(200, "this document", media=("application/json",)),)
 _DOCS = (Gives(200, "the page", media=(pages.HTML,), headers=_CACHED), _FRESH)
 _SCRIPT = (Gives(200, "a script", media=(pages.JAVASCRIPT,), headers=_CACHED), _FRESH)
 _STYLE = (Gives(200, "a style sheet", media=(pages.CSS,), headers=_CACHED), _FRESH)
+_PART = (Gives(200, "the file", media=(pages.JAVASCRIPT, pages.CSS, search_page.SVG), headers=_CACHED), _FRESH)
+_CALLER = (Gives(200, "the caller's role and user; null for strangers", (CallerAnswer,)),)
 
 _WRITER = Role.WRITER
 _OLD = "/mv_retrieval/v0.1"
@@ -212,11 +216,14 @@ CALLS = (
     Call("GET", "/health", status.health, _HEALTH, role=None),
     Call("GET", "/livez", status.livez, _LIVES, role=None),
     Call("GET", "/ready", status.ready, _READY, role=None, meeting=(*_SEARCH, Meets.MODEL)),
+    Call("GET", "/caller", status.caller, _CALLER, role=None),
     Call("GET", "/openapi.json", pages.contract, _CONTRACT, role=None),
     Call("GET", "/docs", pages.docs, _DOCS, role=None),
     Call("GET", "/docs/start.js", pages.docs_start, _SCRIPT, role=None),
     Call("GET", "/docs/swagger-ui-bundle.js", pages.docs_script, _SCRIPT, role=None),
     Call("GET", "/docs/swagger-ui.css", pages.docs_style, _STYLE, role=None),
+    Call("GET", "/", search_page.search_page, _DOCS, role=None),
+    Call("GET", "/page/{file}", search_page.search_page_file, _PART, (search_page.FILE,), role=None),
 )
 
 

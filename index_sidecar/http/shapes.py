@@ -225,6 +225,13 @@ class StatusAnswer(Struct, frozen=True):
     status: Literal["ok", "ready", "alive"]
 
 
+class CallerAnswer(Struct, frozen=True):
+    """Who is asking, as a client needs it to offer what it may do."""
+
+    role: Annotated[Literal["reader", "writer", "admin"] | None, Meta(description="null without a key that it takes")]
+    user: Annotated[str | None, Meta(description="whom the key is bound to")]
+
+
 class HealthAnswer(Struct, frozen=True):
     """How the things around the process are."""
 

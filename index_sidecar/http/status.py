@@ -13,7 +13,7 @@ from . import answers
 from .auth import CALLER
 from .handlers import EMBEDDER, SERVICE
 from .query import Query
-from .shapes import Counts, HealthAnswer, StatusAnswer
+from .shapes import CallerAnswer, Counts, HealthAnswer, StatusAnswer
 
 _HEALTH_S = 2.0  # whoever asks for our health must not wait for the storage's
 
@@ -45,6 +45,12 @@ async def health(request: web.Request, query: Query) -> web.Response:
         erasures_due=service.erasures_due(),
     )
     return answers.json(answer)
+
+
+async def caller(request: web.Request, query: Query) -> web.Response:
+    """What role the caller's key has, and whom it is bound to; an admin where no key is asked for."""
+    known = request.get(CALLER)
+    return answers.json(CallerAnswer(None, None) if known is None else CallerAnswer(known.role.word, known.user))
 
 
 async def livez(request: web.Request, query: Query) -> web.Response:

@@ -14,20 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from ..archive.content import Content, ContentType, Embedding, Entry, Page
-from ..archive.errors import InvalidInput
+from ..archive.content import Content, ContentType, Embedding, Page
 from ..archive.filters import Filter, Selection
 from ..archive.metadata import Metadata
 from ..archive.ports import Written
+from . import listing
 from .collection import QdrantCollection, matches
-from .filters import condition, metadata_in, payload_of
+from .filters import condition, payload_of
 
 _NAMESPACE = uuid.UUID("c8bb6a1e-6a5f-4d0c-9f0b-3f2f7d0f6a57")
 _DUPLICATES_NAMED = 100
 _POINTS_A_STEP = 500  # some 3 MB with their vectors
 # Previews are many times larger than all the rest: read only when one is asked for.
-_ENTRY = {"with_payload": {"exclude": ["preview"]}, "with_vector": False}
-_WHOLE = {**_ENTRY, "with_vector": True}
+_WHOLE = {**listing.ENTRY, "with_vector": True}
 
 
 class QdrantStore:
@@ -158,18 +157,12 @@ class QdrantStore:
         limit: int,
         after: str | None,
         filter: Filter | None = None,
+        newest: bool = False,
     ) -> Page:
-        """Up to `limit` entries, of one user or type or of what passes a filter if said, from the place `after` on.
-
-        Raises InvalidInput.
-        """
-        conditions = [matches(field, value) for field, value in (("user", user), ("type", content_type)) if value]
-        conditions += [condition(filter)] if filter is not None else []
-        start = {"offset": _cursor(after)} if after is not None else {}
-        found = await self._scroll({"must": conditions}, limit, **start, **_ENTRY)
-        return (
-            Page([_entry(point) for point in found["points"]], found["next_page_offset"]) if found else Page([], None)
-        )
+        """As listing.py has it; `newest` is by when a content was last written."""
+        chosen = [matches(field, value) for field, value in (("user", user), ("type", content_type)) if value]
+        chosen += [condition(filter)] if filter is not None else []
+        return await (listing.newest if newest else listing.page)(self._collection, chosen, limit, after)
 
     async def count(self, content_type: ContentType | None = None) -> int:
         """How many contents are stored, of one type if said: exactly, which takes Qdrant long, so not for every day."""
@@ -178,7 +171,7 @@ class QdrantStore:
         return int(found["count"]) if found else 0
 
     async def _scroll(self, chosen: dict[str, Any], limit: int, **options: Any) -> Any:
-        return await self._collection.read("/points/scroll", {"filter": chosen, "limit": limit, **options})
+        return await listing.scroll(self._collection, chosen, limit, **options)
 
 
 def point_id(content_id: str) -> str:
@@ -214,15 +207,8 @@ def _untold() -> Future[None]:
     return future
 
 
-def _entry(point: dict[str, Any]) -> Entry:
-    payload = point["payload"]
-    sha256 = bytes.fromhex(payload["sha256"])
-    head = payload["id"], payload["type"], payload.get("user"), sha256, payload["created"], payload["truncated"]
-    return Entry(*head, metadata_in(payload))
-
-
 def _content(point: dict[str, Any]) -> Content:
-    entry, model = _entry(point), point["payload"]["model"]
+    entry, model = listing.entry(point), point["payload"]["model"]
     embedding = Embedding(np.array(point["vector"], np.float32), model, entry.truncated)
     return Content(entry.id, entry.type, entry.user, entry.sha256, entry.created, embedding, entry.metadata)
 
@@ -233,10 +219,3 @@ def _age(content: Content) -> tuple[float, str]:
 
 def _contents(found: Any) -> list[Content]:
     return [_content(point) for point in found["points"]] if found else []
-
-
-def _cursor(after: str) -> str:
-    try:
-        return str(uuid.UUID(after))
-    except ValueError:
-        raise InvalidInput("after must be the `next` of the page before", "invalid_after") from None

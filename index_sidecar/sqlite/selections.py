@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -80,20 +80,25 @@ class Selections:
             self._kept.popitem(last=False)
 
     async def page(
-        self, user: str | None, content_type: ContentType | None, limit: int, after: int, chosen: Filter
+        self, user: str | None, content_type: ContentType | None, limit: int, after: int, chosen: Filter, newest: bool
     ) -> Page:
         """The `limit` entries behind the key `after` that pass a filter, of one user and type where they are given."""
         own = [(name, value) for name, value in (("user", user), ("type", content_type)) if value is not None]
         if own:
             chosen = Filter(must=(chosen, *(Match(name, (f"s{value}",)) for name, value in own)))
         keys = (await self.select(chosen)).keys
-        first = bisect_right(keys, after)
-        some = keys[first : first + limit]
+        if newest:
+            last = bisect_left(keys, after)
+            some, more = keys[max(0, last - limit) : last][::-1], last > limit
+        else:
+            first = bisect_right(keys, after)
+            some, more = keys[first : first + limit], first + limit < len(keys)
+        order = "DESC" if newest else "ASC"
         query = f"""
-            SELECT {rows.ENTRY} FROM contents WHERE key IN (SELECT value FROM json_each(?)) ORDER BY key
+            SELECT {rows.ENTRY} FROM contents WHERE key IN (SELECT value FROM json_each(?)) ORDER BY key {order}
         """
         entries: list[Entry] = await self._reader.rows(rows.entry, query, json.dumps(some))
-        return Page(entries, str(some[-1]) if first + limit < len(keys) else None)
+        return Page(entries, str(some[-1]) if more else None)
 
 
 def condition(chosen: Condition, salt: bytes) -> tuple[str, list[Any]]:

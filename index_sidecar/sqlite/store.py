@@ -186,9 +186,10 @@ class SqliteStore(Scans):
         limit: int,
         after: str | None,
         filter: Filter | None = None,
+        newest: bool = False,
     ) -> Page:
         """As listing.py has it."""
-        return await self._listing.page(user, content_type, limit, after, filter)
+        return await self._listing.page(user, content_type, limit, after, filter, newest)
 
     async def history(self, user: str, content_type: ContentType, limit: int) -> list[Content]:
         """A user's newest contents of one type, newest first."""

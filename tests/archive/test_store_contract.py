@@ -186,6 +186,25 @@ async def test_pages_name_every_content_once(store: Store) -> None:
         assert sorted(entry.id for entry in await _all_pages(store, 9, user, content_type)) == expected
 
 
+async def test_pages_of_the_newest_name_every_content_once_the_last_first(store: Store) -> None:
+    contents = _some(30)
+    # Three of the same instant, amid whom pages end.
+    contents[20:23] = [replace(each, created=contents[20].created) for each in contents[20:23]]
+    for content in contents:
+        await store.put(content)
+    for limit in (1, 2, 7, 30, 31):
+        found, after, more = list[Entry](), None, True
+        while more:
+            page = await store.page(None, None, limit, after, newest=True)
+            found, after, more = [*found, *page.contents], page.next, page.next is not None
+        assert sorted(found, key=lambda entry: entry.id) == [content.entry for content in contents]
+        assert [entry.created for entry in found] == sorted((each.created for each in contents), reverse=True)
+    page = await store.page("ann", "image", 3, None, newest=True)
+    assert [entry.id for entry in page.contents] == ["id 027", "id 021", "id 015"]
+    with pytest.raises(InvalidInput):
+        await store.page(None, None, 3, "no cursor", newest=True)
+
+
 async def test_what_stays_is_named_once_whatever_else_changes(store: Store) -> None:
     contents = _some(100)
     await _put(store, contents)

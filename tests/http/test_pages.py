@@ -108,3 +108,24 @@ async def test_what_is_similar_to_a_stored_content_needs_no_model(sidecar: Sidec
     each = await similar(k="3", target="each")
     assert [len(each["text"]["contents"]), each["image"]["contents"]] == [3, ["picture"]]
     assert (await sidecar.call("GET", "/contents/unknown/similar")).error == (404, "not_found")
+
+
+async def test_the_newest_first_is_the_other_way_round(sidecar: Sidecar) -> None:
+    assert await _pages(sidecar, order="newest") == [[]]
+    await _fill(sidecar)
+    ids = [f"id {i}" for i in reversed(range(12))]
+    assert await _pages(sidecar, order="newest") == [ids]
+    assert await _pages(sidecar, order="newest", limit="5") == [ids[:5], ids[5:10], ids[10:]]
+    assert await _pages(sidecar, order="newest", limit="3", user="bob") == [["id 10", "id 7", "id 4"], ["id 1"]]
+    images = [each for each in ids if int(each[3:]) % 2]
+    assert await _pages(sidecar, order="newest", limit="4", type="image") == [images[:4], images[4:]]
+    by_filter = {"filter": '{"must_not": [{"key": "type", "match": {"value": "text"}}]}', "order": "newest"}
+    for limit in (1, 4, 6, 7):
+        pages = await _pages(sidecar, limit=str(limit), **by_filter)
+        assert pages == [images[start : start + limit] for start in range(0, 6, limit)]
+    await sidecar.add("new", b"new")
+    page = (await sidecar.call("GET", "/contents?order=newest&limit=1")).json
+    assert [each["id"] for each in page["contents"]] == ["new"]
+    await sidecar.call("DELETE", "/contents/new")  # the one the cursor stands on
+    page = (await sidecar.call("GET", f"/contents?order=newest&limit=2&after={page['next']}")).json
+    assert [each["id"] for each in page["contents"]] == ids[:2]

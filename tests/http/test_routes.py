@@ -17,7 +17,7 @@ from ..support.sidecar import Sidecar, running
 @pytest.mark.parametrize(
     ("method", "path", "error"),
     [
-        ("GET", "/", (404, "not_found")),
+        ("GET", "/nothing", (404, "not_found")),
         ("GET", "/contents/", (404, "not_found")),
         ("POST", "/mv_retrieval/v0.2/add_content", (404, "not_found")),
         ("GET", "/add_content", (405, "method_not_allowed")),

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import AsyncIterator
 
 import pytest
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 NEEDS_BROWSER = [
@@ -21,17 +21,29 @@ NEEDS_BROWSER = [
 
 
 @contextlib.asynccontextmanager
-async def browsing(*arguments: str) -> AsyncIterator[tuple[Page, list[str]]]:
-    """An empty page, and what its console says as long as it is open."""
+async def launched(*arguments: str) -> AsyncIterator[Browser]:
+    """The browser, with no page yet."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage", *arguments]
         )
         try:
-            page = await browser.new_page(viewport={"width": 1200, "height": 1400})
-            said: list[str] = []
-            page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
-            page.on("pageerror", lambda error: said.append(f"error: {error}"))
-            yield page, said
+            yield browser
         finally:
             await browser.close()
+
+
+def listen(page: Page) -> list[str]:
+    """What the page's console says from now on: also what a Content-Security-Policy refuses is said there."""
+    said: list[str] = []
+    page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: said.append(f"error: {error}"))
+    return said
+
+
+@contextlib.asynccontextmanager
+async def browsing(*arguments: str) -> AsyncIterator[tuple[Page, list[str]]]:
+    """An empty page, and what its console says as long as it is open."""
+    async with launched(*arguments) as browser:
+        page = await browser.new_page(viewport={"width": 1200, "height": 1400})
+        yield page, listen(page)
