@@ -9,9 +9,11 @@ from msgspec.structs import replace
 
 from .. import __version__
 from ..archive.content import IndexState
+from .search_page import FILES
 from .shapes import (
     AddAnswer,
     Because,
+    CallerAnswer,
     Columns,
     ColumnsOfEach,
     ContentAnswer,
@@ -107,6 +109,8 @@ EXAMPLES = {
     ),
     "livez": Example({}, StatusAnswer("alive")),
     "ready": Example({}, StatusAnswer("ready")),
+    "caller": Example({}, CallerAnswer("admin", None)),
+    "search_page_file": Example({"file": "icon.svg"}, FILES["icon.svg"]),
     "patch_content_by_parameter": Example({"id": "cat-1"}, _PATCHED, '{"title": "Cat"}'),
     "patch_content": Example({"id": "cat-1"}, _STORED, '{"title": null}'),
     "delete_content_by_parameter": Example({"id": "cat-1"}, None),

@@ -226,7 +226,11 @@ def _success(call: Call, gives: Gives) -> Json:
         content["application/json"] = {"schema": refs[0] if len(refs) == 1 else {"anyOf": refs}}
     answer = EXAMPLES[call.operation].answer if call.operation in EXAMPLES else None
     for media, each in content.items() if answer is not None else ():
-        if isinstance(answer, gives.json) if media == "application/json" and gives.json else media.startswith("text/"):
+        if (
+            isinstance(answer, gives.json)
+            if media == "application/json" and gives.json
+            else media.startswith("text/plain")
+        ):
             each["example"] = answer
     return {**made, "content": content} if content else made
 

@@ -31,7 +31,7 @@ POLICY = "; ".join(
         "trusted-types 'none'",
     ]
 )
-_MEDIA = {"css": CSS, "js": JAVASCRIPT, "svg": SVG}
+_MEDIA = {"css": CSS, "html": HTML, "js": JAVASCRIPT, "svg": SVG}
 # Types, comments and indentation are for who reads the source: a third of it, which browsers need not wait for.
 _FOR_READERS = re.compile(r"/\*\*.*?\*/[ \n]?|^\s*//[^\n]*\n|^\s+", re.DOTALL | re.MULTILINE)
 
@@ -41,11 +41,9 @@ def sent(name: str, text: str) -> bytes:
     return (_FOR_READERS.sub("", text) if name.endswith(".js") else text).encode()
 
 
-_FILES = {each.name: each.read_text("utf-8") for each in (WEB / "page").iterdir()}
-_INDEX = Page(_FILES.pop("index.html").encode(), HTML, POLICY)
-_PAGES = {
-    name: Page(sent(name, text), _MEDIA[name.rpartition(".")[2]], POLICY) for name, text in sorted(_FILES.items())
-}
+FILES = {each.name: each.read_text("utf-8") for each in (WEB / "page").iterdir()}
+_INDEX = "index.html"
+_PAGES = {name: Page(sent(name, text), _MEDIA[name.rpartition(".")[2]], POLICY) for name, text in FILES.items()}
 
 
 class _Name:
@@ -53,7 +51,7 @@ class _Name:
 
     def read(self, name: str, value: str) -> str:
         """The name as it is. Raises NotFound."""
-        if value not in _PAGES:
+        if value not in _PAGES or value == _INDEX:
             raise NotFound("the search page has no such file")
         return value
 
@@ -67,7 +65,7 @@ FILE = Parameter("file", "a script or a style sheet of the search page", _Name()
 
 async def search_page(request: web.Request, query: Query) -> web.Response:
     """The search page, for people."""
-    return _INDEX.answer(request)
+    return _PAGES[_INDEX].answer(request)
 
 
 async def search_page_file(request: web.Request, query: Query) -> web.Response:
