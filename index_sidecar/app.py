@@ -14,6 +14,7 @@ from aiohttp import web
 from .access.keys import Keys
 from .archive.content import ContentType
 from .archive.errors import ModelMismatch, StoreError, Unavailable
+from .archive.exporter import Exporter
 from .archive.grouping import warm_up
 from .archive.model import Model
 from .archive.ports import DerivedIndex, VectorSource
@@ -23,6 +24,7 @@ from .embedding.previews import Previews
 from .embedding.torchserve import TorchServeEmbedder
 from .http.auth import ACCESS, Access, identify
 from .http.body import Bodies
+from .http.export import EXPORTER
 from .http.guard import GUARD, Guard, keep_foreign_pages_out, secure_answers
 from .http.handlers import BODIES, EMBEDDER, SERVICE
 from .http.middlewares import answer_errors, log_access, name_request
@@ -107,6 +109,7 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
                 store, model, index, previews, settings.erase_wait_s, settings.queue_s, _WRITE_LIMIT_S
             )
             work = [_keep_filled(service, index, store)]
+            app[EXPORTER] = Exporter(store)
         else:
             collection = await _collection(settings)
             stack.push_async_callback(collection.close)
@@ -119,6 +122,7 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
             )
             service.set_ready()
             work = []
+            app[EXPORTER] = Exporter(on_nodes)
         stack.push_async_callback(service.finish)
         app[SERVICE] = service
         tasks = [asyncio.create_task(each) for each in (*work, _watch_model(service, embedder), _warm_up())]

@@ -92,6 +92,7 @@ EXAMPLES = {
     "get_preview": Example({"id": "cat-1"}, _CAT),
     "get_similar_by_parameter": Example({"id": "cat-1"}, _SIMILAR),
     "get_similar": Example({"id": "cat-1"}, _SIMILAR),
+    "export": Example({"user": "nobody"}, '{"summary":{"contents":0}}\n'),
     "index": Example({}, IndexAnswer(IndexState("exact", 2, 4096), IndexState("exact", 0, 0))),
     "health": Example(
         {},

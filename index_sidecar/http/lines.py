@@ -1,10 +1,11 @@
-"""The lines that answer many contents in one call."""
+"""The lines of answers that name many contents: an add of many, an export."""
 
 from __future__ import annotations
 
 from msgspec import Struct
 
-from .shapes import AddAnswer, Error
+from ..archive.content import ContentType
+from .shapes import AddAnswer, Error, Metadata
 
 
 class AddedLine(Struct, frozen=True):
@@ -36,3 +37,45 @@ class SummaryLine(Struct, frozen=True):
     """The last line: where it is missing, the answer was cut off."""
 
     summary: Summary
+
+
+class ExportedContent(Struct, frozen=True, omit_defaults=True):
+    """All that is stored of a content; what `POST /contents` takes from an admin.
+
+    `vector` is base64 of 512 little-endian float32, of the model whose fingerprint is `model`; so is `preview`.
+    """
+
+    id: str
+    type: ContentType
+    user: str | None
+    sha256: str
+    created: float
+    truncated: bool
+    metadata: Metadata = {}
+    vector: str | None = None
+    model: str | None = None
+    preview: str | None = None
+
+
+class CursorLine(Struct, frozen=True):
+    """Where an export that breaks off behind this line goes on."""
+
+    after: str
+
+
+class ExportSummary(Struct, frozen=True):
+    """How many contents one answer named."""
+
+    contents: int
+
+
+class ExportEndLine(Struct, frozen=True):
+    """The last line: where it is missing, the answer was cut off."""
+
+    summary: ExportSummary
+
+
+class ExportFailedLine(Struct, frozen=True):
+    """Why an export ends before its end."""
+
+    error: Error

@@ -187,5 +187,7 @@ LIMIT = Parameter("limit", "how many contents a page has", Whole(1, MOST_A_PAGE)
 AFTER = Parameter("after", "the `next` of the page before", Cursor())
 LISTED_FIRST = Parameter("order", "which contents come first: those added first or last", Choice(LISTED), "oldest")
 ONE_ID = replace(ID, help="only the content with this id, as its own path answers", required=False)
+VECTORS = Parameter("vectors", "whether each comes with its vector", Choice(("true", "false")), "false")
+PREVIEWS = Parameter("previews", "whether each comes with its preview", Choice(("true", "false")), "false")
 
 ERASED_USER = Parameter("user", "whose contents are erased", Name(), required=True)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from aiohttp import web
 
 from ..access.roles import Role
-from . import handlers, many, pages, patch, search_page, status
+from . import export, handlers, many, pages, patch, search_page, status
 from .answers import PREVIEW_TYPES
 from .call import Call, Gives
 from .codes import Meets
@@ -38,11 +38,13 @@ from .parameters import (
     ONE_ID,
     ORDER,
     OWNER,
+    PREVIEWS,
     RANK,
     READER,
     SEED,
     TARGET,
     TYPE,
+    VECTORS,
     K,
 )
 from .search_body import SearchBody
@@ -71,6 +73,7 @@ _PAGED = (OFFSET, FOLD, ORDER)
 _FOUND = (*_PAGED, FILTER, FIELDS)
 _LIST = (OF_USER, OF_TYPE, LIMIT, AFTER, ONE_ID, FILTER, LISTED_FIRST)
 _SIMILAR = (ID, K, ASKER, TARGET, MIN_SCORE, MIN_RELEVANCE, RANK, *_FOUND)
+_EXPORT = (OF_USER, OF_TYPE, FILTER, AFTER, VECTORS, PREVIEWS)
 _RECOMMEND = (READER, K_RECOMMENDED, DIVERSITY, SEED)
 
 _STORE = (Meets.STORE,)
@@ -93,6 +96,8 @@ _LINES = "a line of JSON for each part, in any order, then a summary: look at it
 _ADDED_MANY = (Gives(200, _LINES, media=(many.NDJSON,)),)
 _RETRIEVED = (Gives(200, "the most similar contents", (RetrieveAnswer, RetrieveEachAnswer)),)
 _RECOMMENDED = (Gives(200, "new contents, each with its reason", (RecommendAnswer, RecommendEachAnswer)),)
+_EXPORTED_LINES = "a line of JSON for each, and where to go on; last a summary, without which it was cut off"
+_EXPORTED = (Gives(200, _EXPORTED_LINES, media=(many.NDJSON,)),)
 _STORED = (Gives(200, "what is stored", (ContentAnswer,)),)
 _PAGE = (Gives(200, "a page of contents; with `id`, that content alone", (PageAnswer, ContentAnswer)),)
 _CACHED = ("ETag", "Cache-Control")
@@ -212,6 +217,7 @@ CALLS = (
         lenient=True,
         meeting=_SEARCH,
     ),
+    Call("GET", "/export", export.export, _EXPORTED, _EXPORT, Role.ADMIN, meeting=_STORE),
     Call("GET", "/index", status.index, _INDEX, meeting=_STORE),
     Call("GET", "/health", status.health, _HEALTH, role=None),
     Call("GET", "/livez", status.livez, _LIVES, role=None),

@@ -19,7 +19,7 @@ CONTRACT = json.loads(document(CALLS, {"text": 1 << 16, "image": 1 << 25}, needs
 _COMMON = {
     "connection", "content-length", "content-security-policy", "content-type", "cross-origin-resource-policy", "date",
     "referrer-policy", "server", "transfer-encoding", "vary", "x-content-type-options", "x-frame-options",
-    "access-control-allow-origin", "access-control-expose-headers",
+    "access-control-allow-origin", "access-control-expose-headers", "x-accel-buffering",
 }  # fmt: skip
 
 

@@ -1,0 +1,192 @@
+"""The archive as a Python object, whose methods are awaited."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+import anyio
+import httpx2
+import stamina
+
+from . import calls
+from .address import address
+from .answers import AddAnswer, ContentType
+from .contents import Exported, Item
+from .contract import Contract, explained, may_be_versions
+from .errors import ArchiveError, Failure, PartlyFailed
+from .exporting import Export, ExportedContent
+from .many import Sending, some_at_a_time
+from .retries import Patience, retrying
+from .transport import client_options, failed, reply_of
+from .wire import Call, Lines, Reply, error_in, is_answer, read_reply
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _method(describe: Callable[P, Call[T]]) -> Callable[Concatenate[AsyncArchive, P], Coroutine[Any, Any, T]]:
+    """A method that sends what `describe` makes."""
+
+    @functools.wraps(describe)
+    async def method(self: AsyncArchive, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.send(describe(*args, **kwargs))
+
+    return method
+
+
+class AsyncArchive:
+    """As `Archive`, for asyncio and trio."""
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        key: str | None = None,
+        patience: Patience | None = None,
+        connections: int = 64,
+    ) -> None:
+        self.address = address(url, key)
+        self.patience = patience or Patience()
+        self._client = httpx2.AsyncClient(**client_options(self.address, self.patience, connections))
+        self._contract: Contract | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.address.url!r})"
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def send(self, call: Call[T]) -> T:
+        """The answer of a call, after as many tries as it takes. Raises ArchiveError."""
+        try:
+            async for attempt in stamina.retry_context(**retrying(self.patience, call.repeatable)):
+                with attempt:
+                    return read_reply(call, await self._once(call))
+        except ArchiveError as error:
+            raise await self._explained(error, call) from None
+        raise AssertionError
+
+    async def _once(self, call: Call[Any]) -> Reply:
+        url = self.address.to(call.path, call.query)
+        try:
+            response = await self._client.request(call.method, url, content=call.body, headers=dict(call.headers))
+        except httpx2.HTTPError as error:
+            raise failed(error, self.address) from error
+        return reply_of(response, response.content)
+
+    async def _explained(self, error: ArchiveError, call: Call[Any]) -> ArchiveError:
+        if not may_be_versions(error):
+            return error
+        if self._contract is None:
+            try:
+                asked = calls.contract()
+                self._contract = read_reply(asked, await self._once(asked))
+            except ArchiveError:
+                return error
+        return explained(error, call, self._contract)
+
+    add_content = _method(calls.add_content)
+    retrieve = _method(calls.retrieve)
+    retrieve_each = _method(calls.retrieve_each)
+    search = _method(calls.search)
+    search_each = _method(calls.search_each)
+    recommend = _method(calls.recommend)
+    recommend_each = _method(calls.recommend_each)
+    get_content = _method(calls.get_content)
+    get_contents = _method(calls.get_contents)
+    get_similar = _method(calls.get_similar)
+    get_similar_each = _method(calls.get_similar_each)
+    get_preview = _method(calls.get_preview)
+    patch_content = _method(calls.patch_content)
+    delete_content = _method(calls.delete_content)
+    delete_user = _method(calls.delete_user)
+    index = _method(calls.index)
+    health = _method(calls.health)
+    livez = _method(calls.livez)
+    ready = _method(calls.ready)
+    contract = _method(calls.contract)
+
+    async def add_contents(self, items: Iterable[Item | Exported], *, only_new: bool = False) -> list[AddAnswer]:
+        """Add many contents, some dozens a call: what became of each, in their order.
+
+        What failed and may succeed later is sent again, and nothing else is. Raises PartlyFailed where some were not
+        added: it says which and why, and what became of the others.
+        """
+        answers: list[AddAnswer] = []
+        failures: list[Failure] = []
+        for some in some_at_a_time(items, only_new):
+            sending = Sending(some, only_new)
+            try:
+                async for attempt in stamina.retry_context(**retrying(self.patience, True)):
+                    with attempt:
+                        await self.send_many(sending)
+                        sending.check()
+            except ArchiveError as error:
+                sending.give_up(error)
+            answers += sending.answers
+            failures += sending.failures
+        if failures:
+            raise PartlyFailed(answers, failures)
+        return answers
+
+    async def send_many(self, sending: Sending) -> None:
+        """Send what is left of some contents in one call, and take what is answered. Raises ArchiveError."""
+        try:
+            if sending.alone is not None:
+                return sending.settle(await self.send(sending.alone))
+            async for line in self._lines(sending.call()):
+                sending.take(line)
+            sending.end()
+        except ArchiveError as error:
+            sending.broke(error)
+            raise
+
+    async def export(
+        self,
+        *,
+        user: str | None = None,
+        type: ContentType | None = None,
+        filter: calls.Filter | None = None,
+        after: str | None = None,
+        vectors: bool = False,
+        previews: bool = False,
+    ) -> AsyncIterator[ExportedContent]:
+        """All contents, each once, as they come; where the answer breaks off, it is asked on from there.
+
+        `vectors` and `previews`: with those. `after`: behind the place of this cursor. Needs the role admin.
+        """
+        export = Export(user, type, filter, after, vectors, previews)
+        async for line in self.export_lines(export):
+            if (found := export.take(line)) is not None:
+                yield found
+
+    async def export_lines(self, export: Export) -> AsyncIterator[bytes]:
+        """The lines of an export, which whoever gets them gives to its `take`, until it is done."""
+        while not export.done:
+            try:
+                async for line in self._lines(export.call()):
+                    yield line
+                export.end()
+            except ArchiveError as error:
+                await anyio.sleep(export.pause_s(error, self.patience))
+
+    async def _lines(self, call: Call[Any]) -> AsyncIterator[bytes]:
+        url, lines = self.address.to(call.path, call.query), Lines()
+        try:
+            async with self._client.stream(call.method, url, content=call.body, headers=dict(call.headers)) as response:
+                if not is_answer(call, reply_of(response, b"")):
+                    raise await self._explained(error_in(reply_of(response, await response.aread())), call)
+                async for piece in response.aiter_raw():
+                    for line in lines.feed(piece):
+                        yield line
+        except httpx2.HTTPError as error:
+            raise failed(error, self.address) from error

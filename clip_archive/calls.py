@@ -1,0 +1,310 @@
+"""Every call of the archive, described once: `Archive` and `AsyncArchive` send what is made here.
+
+Methods bear the names that the contract, /openapi.json, has for its calls, and their parameters the names of its
+parameters; what is not said is as the archive has it by default. Each raises a kind of ArchiveError, whose `code`
+docs/errors.md explains. Scores are cosines; times are seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeVar
+from urllib.parse import urlencode
+
+import msgspec
+
+from .answers import (
+    AddAnswer,
+    ContentAnswer,
+    ContentType,
+    EraseAnswer,
+    EraseUserAnswer,
+    HealthAnswer,
+    IndexAnswer,
+    PageAnswer,
+    RecommendAnswer,
+    RecommendEachAnswer,
+    RetrieveAnswer,
+    RetrieveEachAnswer,
+    SimilarAnswer,
+    SimilarEachAnswer,
+    StatusAnswer,
+    Target,
+)
+from .contents import Data, Part, data_of, type_of
+from .contract import Contract
+from .form import named, write_form
+from .wire import Call, json_of, queried
+
+T = TypeVar("T")
+Rank = Literal["score", "relevance"]
+Order = Literal["best", "newest"]
+Filter = Mapping[str, Any]
+_BYTES = {"Content-Type": "application/octet-stream"}  # a text that is JSON stays a text
+_PATCH = {"Content-Type": "application/merge-patch+json"}
+_JSON = {"Content-Type": "application/json"}
+LONGEST_PARAMETERS = 4000
+"""Characters of an address's query, or of a part's header: the archive's limit is 8,190 bytes a line."""
+
+
+def add_content(
+    id: str,
+    content: Data,
+    *,
+    type: ContentType | None = None,
+    user: str | None = None,
+    near: float | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    only_new: bool = False,
+) -> Call[AddAnswer]:
+    """Store a content under an id: durable, and found, when this returns.
+
+    A string is the text itself; a path is read, and bytes are taken, as a picture unless `type` says otherwise. The
+    same bytes again change nothing. From the cosine `near` on, others of the type are named as near duplicates. With
+    `only_new`, an id that is taken raises Conflict.
+    """
+    query = queried(id=id, type=type_of(content, type), user=user, near=near, metadata=metadata)
+    if len(urlencode(query)) > LONGEST_PARAMETERS:
+        return add_content_by_form(query, data_of(content), only_new)
+    headers = _BYTES | ({"If-None-Match": "*"} if only_new else {})
+    # Nobody may tell an add that was done, and whose answer was lost, from one that somebody else did.
+    return Call("POST", "/add_content", json_of(AddAnswer), query, data_of(content), headers, repeatable=not only_new)
+
+
+def add_content_by_form(said: Mapping[str, str], data: bytes, only_new: bool) -> Call[AddAnswer]:
+    """As `add_content`, for parameters that no address has room for."""
+    fields = [({"Content-Disposition": named(name)}, value.encode()) for name, value in said.items()]
+    media, body = write_form([*fields, ({"Content-Disposition": named("file", "file")}, data)])
+    headers = {"Content-Type": media} | ({"If-None-Match": "*"} if only_new else {})
+    return Call("POST", "/add_content", json_of(AddAnswer), {}, body, headers, repeatable=not only_new)
+
+
+def retrieve(
+    content: Data,
+    *,
+    type: ContentType | None = None,
+    k: int | None = None,
+    user: str | None = None,
+    min_score: float | None = None,
+    min_relevance: float | None = None,
+    rank: Rank | None = None,
+    target: Target | None = None,
+    offset: int | None = None,
+    fold: bool | None = None,
+    order: Order | None = None,
+    filter: Filter | None = None,
+    fields: Literal["metadata"] | None = None,
+) -> Call[RetrieveAnswer]:
+    """The k contents most similar to a text or a picture, best first; `user`: whose own are left out."""
+    said = {key: value for key, value in locals().items() if key not in ("content", "type")}
+    query = queried(type=type_of(content, type), **said)
+    return Call("POST", "/retrieve", json_of(RetrieveAnswer), query, data_of(content), _BYTES)
+
+
+def retrieve_each(
+    content: Data,
+    *,
+    type: ContentType | None = None,
+    k: int | None = None,
+    user: str | None = None,
+    min_score: float | None = None,
+    min_relevance: float | None = None,
+    rank: Rank | None = None,
+    offset: int | None = None,
+    fold: bool | None = None,
+    order: Order | None = None,
+    filter: Filter | None = None,
+) -> Call[RetrieveEachAnswer]:
+    """As `retrieve`, the k best of each type, in columns."""
+    said = {key: value for key, value in locals().items() if key not in ("content", "type")}
+    query = queried(type=type_of(content, type), target="each", **said)
+    return Call("POST", "/retrieve", json_of(RetrieveEachAnswer), query, data_of(content), _BYTES)
+
+
+def search(
+    query: Sequence[Part],
+    *,
+    k: int | None = None,
+    offset: int | None = None,
+    target: Target | None = None,
+    fold: bool | None = None,
+    rank: Rank | None = None,
+    order: Order | None = None,
+    min_score: float | None = None,
+    min_relevance: float | None = None,
+    without_user: str | None = None,
+) -> Call[RetrieveAnswer]:
+    """What is most similar to several parts taken together: texts, pictures and stored contents, each with a weight."""
+    return _search(RetrieveAnswer, dict(**locals()))
+
+
+def search_each(
+    query: Sequence[Part],
+    *,
+    k: int | None = None,
+    offset: int | None = None,
+    fold: bool | None = None,
+    rank: Rank | None = None,
+    order: Order | None = None,
+    min_score: float | None = None,
+    min_relevance: float | None = None,
+    without_user: str | None = None,
+) -> Call[RetrieveEachAnswer]:
+    """As `search`, the k best of each type, in columns."""
+    return _search(RetrieveEachAnswer, {"target": "each", **locals()})
+
+
+def _search(answer: type[T], said: dict[str, Any]) -> Call[T]:
+    parts, pictures = [], []
+    for number, part in enumerate(said["query"]):
+        if sum(each is not None for each in (part.text, part.id, part.picture)) != 1:
+            raise ValueError("a part has exactly one of text, id and picture")
+        if part.picture is not None:
+            name = f"picture-{number}"
+            pictures.append(({"Content-Disposition": named(name, name)}, data_of(part.picture)))
+            parts.append({"part": name, "weight": part.weight})
+        else:
+            told = {"text": part.text} if part.text is not None else {"id": part.id}
+            parts.append({**told, "weight": part.weight})
+    body = msgspec.json.encode({key: value for key, value in {**said, "query": parts}.items() if value is not None})
+    headers = _JSON
+    if pictures:
+        written = ({"Content-Disposition": named("search"), **_JSON}, body)
+        media, body = write_form([written, *pictures])
+        headers = {"Content-Type": media}
+    return Call("POST", "/search", json_of(answer), {}, body, headers)
+
+
+def recommend(
+    user: str | None = None,
+    *,
+    k: int | None = None,
+    diversity: float | None = None,
+    seed: int | None = None,
+    target: Target | None = None,
+    filter: Filter | None = None,
+) -> Call[RecommendAnswer]:
+    """New contents for a user, each with its reason; a key that is bound to a user need not name one."""
+    return Call("POST", "/recommend", json_of(RecommendAnswer), queried(**locals()))
+
+
+def recommend_each(
+    user: str | None = None,
+    *,
+    k: int | None = None,
+    diversity: float | None = None,
+    seed: int | None = None,
+    filter: Filter | None = None,
+) -> Call[RecommendEachAnswer]:
+    """As `recommend`, k of each type."""
+    return Call("POST", "/recommend", json_of(RecommendEachAnswer), queried(target="each", **locals()))
+
+
+def get_content(id: str) -> Call[ContentAnswer]:
+    """What is stored under an id, without its vector. Raises NotFound."""
+    return Call("GET", "/contents", json_of(ContentAnswer), queried(id=id))
+
+
+def get_contents(
+    *,
+    user: str | None = None,
+    type: ContentType | None = None,
+    limit: int | None = None,
+    after: str | None = None,
+    filter: Filter | None = None,
+) -> Call[PageAnswer]:
+    """A page of what is stored, in the order it was first added; its `next` is the following page's `after`."""
+    return Call("GET", "/contents", json_of(PageAnswer), queried(**locals()))
+
+
+def get_similar(
+    id: str,
+    *,
+    k: int | None = None,
+    user: str | None = None,
+    target: Target | None = None,
+    min_score: float | None = None,
+    min_relevance: float | None = None,
+    rank: Rank | None = None,
+    offset: int | None = None,
+    fold: bool | None = None,
+    order: Order | None = None,
+    filter: Filter | None = None,
+    fields: Literal["metadata"] | None = None,
+) -> Call[SimilarAnswer]:
+    """What is most similar to a stored content; the model is not asked. Raises NotFound."""
+    return Call("GET", "/contents/similar", json_of(SimilarAnswer), queried(**locals()))
+
+
+def get_similar_each(
+    id: str,
+    *,
+    k: int | None = None,
+    user: str | None = None,
+    min_score: float | None = None,
+    min_relevance: float | None = None,
+    rank: Rank | None = None,
+    offset: int | None = None,
+    fold: bool | None = None,
+    order: Order | None = None,
+    filter: Filter | None = None,
+) -> Call[SimilarEachAnswer]:
+    """As `get_similar`, the k most similar of each type, in columns."""
+    return Call("GET", "/contents/similar", json_of(SimilarEachAnswer), queried(target="each", **locals()))
+
+
+def get_preview(id: str) -> Call[bytes]:
+    """A WebP of a picture, at most 256 pixels wide and high; the first 500 characters of a text, in UTF-8."""
+    return Call("GET", "/contents/preview", bytes, queried(id=id), media="")
+
+
+def patch_content(id: str, patch: Mapping[str, Any]) -> Call[ContentAnswer]:
+    """Change a content's metadata by a merge patch (RFC 7396): None takes a name away. Raises NotFound."""
+    body = msgspec.json.encode(patch)
+    return Call("PATCH", "/contents", json_of(ContentAnswer), queried(id=id), body, _PATCH)
+
+
+def delete_content(id: str) -> Call[EraseAnswer]:
+    """Erase a content: it is in no answer when this returns. Raises NotFound."""
+    # Made again after an answer that was lost, it would find nothing, and say so.
+    return Call("DELETE", "/contents", _erased, queried(id=id), repeatable=False)
+
+
+def delete_user(user: str) -> Call[EraseUserAnswer]:
+    """Erase all that a user added, and say how many contents that were."""
+    return Call("DELETE", "/users/contents", json_of(EraseUserAnswer), queried(user=user), repeatable=False)
+
+
+def index() -> Call[IndexAnswer]:
+    """How each type is searched at the moment."""
+    return Call("GET", "/index", json_of(IndexAnswer))
+
+
+def health() -> Call[HealthAnswer | StatusAnswer]:
+    """How the archive is; without a key, where it asks for keys, only that it lives."""
+    return Call("GET", "/health", _healthy)
+
+
+def livez() -> Call[StatusAnswer]:
+    """The process lives; nothing else is asked."""
+    return Call("GET", "/livez", json_of(StatusAnswer))
+
+
+def ready() -> Call[StatusAnswer]:
+    """Returns when every call is served, the model's too. Raises Unavailable, after some tries, when not."""
+    return Call("GET", "/ready", json_of(StatusAnswer))
+
+
+def contract() -> Call[Contract]:
+    """Which version the archive is of, and which calls it has."""
+    return Call("GET", "/openapi.json", Contract.read)
+
+
+def _erased(body: bytes) -> EraseAnswer:
+    """No body is the promise that no file holds anything of it."""
+    return msgspec.json.decode(body, type=EraseAnswer) if body else EraseAnswer(overwritten=True)
+
+
+def _healthy(body: bytes) -> HealthAnswer | StatusAnswer:
+    told = msgspec.json.decode(body)
+    return msgspec.convert(told, HealthAnswer) if "version" in told else msgspec.convert(told, StatusAnswer)

@@ -1,0 +1,123 @@
+"""What an export is made of, and how it goes on where it broke off."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from .answers import ContentType, Error, Metadata
+from .errors import ArchiveError, CutOff, VersionMismatch, error_of_line
+from .retries import Patience
+from .wire import Call, queried
+
+
+class ExportedContent(Struct, frozen=True, omit_defaults=True):
+    """A content as it is exported: `vector` and `preview` in base64, where they were asked for.
+
+    `sha256` of its bytes in hex; `created` in Unix seconds; `model` is the fingerprint that the vector is of.
+    """
+
+    id: str
+    type: ContentType
+    user: str | None
+    sha256: str
+    created: float
+    truncated: bool
+    metadata: Metadata = {}
+    vector: str | None = None
+    model: str | None = None
+    preview: str | None = None
+
+    @property
+    def vector_bytes(self) -> bytes | None:
+        """512 float32, little-endian, of unit length."""
+        return None if self.vector is None else base64.b64decode(self.vector)
+
+
+class CursorLine(Struct, frozen=True):
+    """All that stands before it need not be asked for again: `after` says where to go on."""
+
+    after: str
+
+
+class ExportSummary(Struct, frozen=True):
+    """How many contents one answer named."""
+
+    contents: int
+
+
+class ExportEndLine(Struct, frozen=True):
+    """The last line: where it is missing, the answer was cut off."""
+
+    summary: ExportSummary
+
+
+class ExportFailedLine(Struct, frozen=True):
+    """Why an answer ends too early."""
+
+    error: Error
+
+
+class Export:
+    """One export, over as many answers as it takes: no content comes twice, and none is left out."""
+
+    def __init__(
+        self,
+        user: str | None = None,
+        type: ContentType | None = None,
+        filter: Mapping[str, Any] | None = None,
+        after: str | None = None,
+        vectors: bool = False,
+        previews: bool = False,
+    ) -> None:
+        self._said = queried(user=user, type=type, filter=filter, vectors=vectors or None, previews=previews or None)
+        self.after = after
+        self.done = False
+        self._since: set[str] = set()  # ids behind the last cursor
+        self._failures = 0
+        self._failed_at: str | None = None
+
+    def call(self) -> Call[Any]:
+        """The request for what is left."""
+        query = self._said | queried(after=self.after)
+        return Call("GET", "/export", bytes, query, media="application/x-ndjson")
+
+    def take(self, line: bytes) -> ExportedContent | None:
+        """The content that a line holds, if it is new. Raises ArchiveError for a line that says what went wrong."""
+        try:
+            told = msgspec.json.decode(line)
+            if "id" in told:
+                content = msgspec.convert(told, ExportedContent)
+                if content.id in self._since:
+                    return None
+                self._since.add(content.id)
+                return content
+            if "after" in told:
+                self.after = msgspec.convert(told, CursorLine).after
+                self._since.clear()
+            elif "summary" in told:
+                self.done = True
+            elif "error" in told:
+                error = msgspec.convert(told, ExportFailedLine).error
+                raise error_of_line(error.code, error.message, error.request_id)
+        except msgspec.MsgspecError as error:
+            raise VersionMismatch(f"a line of the export is not as this client knows it: {error}") from None
+        return None
+
+    def end(self) -> None:
+        """Raises CutOff where the answer ended before its last line."""
+        if not self.done:
+            raise CutOff("the export broke off", retryable=True)
+
+    def pause_s(self, error: ArchiveError, patience: Patience) -> float:
+        """How long to wait before going on. Raises the error where that is of no use, or was tried often enough."""
+        self._failures = self._failures + 1 if self.after == self._failed_at else 1
+        self._failed_at = self.after
+        if not error.retryable or self._failures >= patience.attempts:
+            raise error
+        asked = error.retry_after_s if error.retry_after_s is not None else patience.pause_s * 2**self._failures
+        return min(asked, patience.wait_most_s)
