@@ -197,6 +197,13 @@ class StatusAnswer(Struct, frozen=True):
     status: str
 
 
+class CallerAnswer(Struct, frozen=True):
+    """The role of the caller's key, None without one that it takes, and the user it is bound to."""
+
+    role: str | None
+    user: str | None
+
+
 class HealthAnswer(Struct, frozen=True):
     """How the archive is. `model` names weights and preprocessing; with `untrained` weights rankings mean nothing."""
 

@@ -115,6 +115,7 @@ class Archive:
     patch_content = _method(calls.patch_content)
     delete_content = _method(calls.delete_content)
     delete_user = _method(calls.delete_user)
+    caller = _method(calls.caller)
     index = _method(calls.index)
     health = _method(calls.health)
     livez = _method(calls.livez)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from contextlib import aclosing
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import anyio
@@ -109,6 +110,7 @@ class AsyncArchive:
     patch_content = _method(calls.patch_content)
     delete_content = _method(calls.delete_content)
     delete_user = _method(calls.delete_user)
+    caller = _method(calls.caller)
     index = _method(calls.index)
     health = _method(calls.health)
     livez = _method(calls.livez)
@@ -143,8 +145,9 @@ class AsyncArchive:
         try:
             if sending.alone is not None:
                 return sending.settle(await self.send(sending.alone))
-            async for line in self._lines(sending.call()):
-                sending.take(line)
+            async with aclosing(self._lines(sending.call())) as lines:
+                async for line in lines:
+                    sending.take(line)
             sending.end()
         except ArchiveError as error:
             sending.broke(error)
@@ -159,27 +162,29 @@ class AsyncArchive:
         after: str | None = None,
         vectors: bool = False,
         previews: bool = False,
-    ) -> AsyncIterator[ExportedContent]:
+    ) -> AsyncGenerator[ExportedContent, None]:
         """All contents, each once, as they come; where the answer breaks off, it is asked on from there.
 
         `vectors` and `previews`: with those. `after`: behind the place of this cursor. Needs the role admin.
         """
         export = Export(user, type, filter, after, vectors, previews)
-        async for line in self.export_lines(export):
-            if (found := export.take(line)) is not None:
-                yield found
+        async with aclosing(self.export_lines(export)) as lines:
+            async for _, found in lines:
+                if found is not None:
+                    yield found
 
-    async def export_lines(self, export: Export) -> AsyncIterator[bytes]:
-        """The lines of an export, which whoever gets them gives to its `take`, until it is done."""
+    async def export_lines(self, export: Export) -> AsyncGenerator[tuple[bytes, ExportedContent | None], None]:
+        """The lines of an export until it is done, each with the content it holds, if that is new."""
         while not export.done:
             try:
-                async for line in self._lines(export.call()):
-                    yield line
+                async with aclosing(self._lines(export.call())) as lines:
+                    async for line in lines:
+                        yield line, export.take(line)
                 export.end()
             except ArchiveError as error:
                 await anyio.sleep(export.pause_s(error, self.patience))
 
-    async def _lines(self, call: Call[Any]) -> AsyncIterator[bytes]:
+    async def _lines(self, call: Call[Any]) -> AsyncGenerator[bytes, None]:
         url, lines = self.address.to(call.path, call.query), Lines()
         try:
             async with self._client.stream(call.method, url, content=call.body, headers=dict(call.headers)) as response:

@@ -15,6 +15,7 @@ import msgspec
 
 from .answers import (
     AddAnswer,
+    CallerAnswer,
     ContentAnswer,
     ContentType,
     EraseAnswer,
@@ -212,8 +213,9 @@ def get_contents(
     limit: int | None = None,
     after: str | None = None,
     filter: Filter | None = None,
+    order: Literal["oldest", "newest"] | None = None,
 ) -> Call[PageAnswer]:
-    """A page of what is stored, in the order it was first added; its `next` is the following page's `after`."""
+    """A page of what is stored, in the order it was first added, or the reverse; `next` is the next page's `after`."""
     return Call("GET", "/contents", json_of(PageAnswer), queried(**locals()))
 
 
@@ -273,6 +275,11 @@ def delete_content(id: str) -> Call[EraseAnswer]:
 def delete_user(user: str) -> Call[EraseUserAnswer]:
     """Erase all that a user added, and say how many contents that were."""
     return Call("DELETE", "/users/contents", json_of(EraseUserAnswer), queried(user=user), repeatable=False)
+
+
+def caller() -> Call[CallerAnswer]:
+    """The role of the key that is shown, and the user it is bound to."""
+    return Call("GET", "/caller", json_of(CallerAnswer))
 
 
 def index() -> Call[IndexAnswer]:

@@ -28,7 +28,10 @@ OPERATIONS = {
     operation["operationId"].removesuffix("_by_parameter"): (method.upper(), path, operation)
     for path, methods in CONTRACT["paths"].items()
     for method, operation in methods.items()
-    if "{" not in path and "MediaVerse" not in operation["tags"] and not path.startswith("/docs") and path != "/"
+    if "{" not in path
+    and "MediaVerse" not in operation["tags"]
+    and not path.startswith(("/docs", "/page"))
+    and path != "/"
 }
 OPERATIONS["get_content"] = OPERATIONS["get_contents"]  # with an id it is that
 STREAMED = {"add_contents", "export"}

@@ -145,6 +145,7 @@ async def test_how_it_is(client: Any, served: Sidecar, kind: str, access: str) -
     assert (await client.index()).text.kind == "exact"
     assert ((await client.livez()).status, (await client.ready()).status) == ("alive", "ready")
     assert (await client.contract()).fits
+    assert (await client.caller()).role == "admin"
     stranger = client_of(kind, served.url)
     if access == "keys":
         assert isinstance(await stranger.health(), StatusAnswer)

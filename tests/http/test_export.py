@@ -31,7 +31,8 @@ from index_sidecar.sqlite.store import SqliteStore
 
 from ..support import contract
 from ..support.contents import content_of
-from ..support.fake_torchserve import FINGERPRINT, PNG, vector_of
+from ..support.fake_torchserve import FINGERPRINT, PNG
+from ..support.fake_vectors import vector_of
 from ..support.sidecar import BEARER, Sidecar, running, with_keys
 
 (CALL,) = [call for call in CALLS if call.operation == "export"]
@@ -131,6 +132,6 @@ async def test_a_caller_who_leaves_ends_it(settings: Settings) -> None:
             await archive.add_contents(Item(f"{number:03}", f"text {number}") for number in range(300))
             found = archive.export(vectors=True)
             assert (await anext(found)).id == "000"
-            await found.aclose()  # type: ignore[attr-defined]
+            await found.aclose()
         await asyncio.sleep(0.1)
         assert (await exported(sidecar))[-1] == {"summary": {"contents": 300}}
