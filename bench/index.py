@@ -90,36 +90,36 @@ def main() -> None:
     parser.add_argument(
         "--qdrant", action="store_true", help="one Qdrant node instead (make qdrant); it takes an hour to index 1M"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures, too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures there, beside those of other sizes")
     parser.add_argument(
-        "--plot", action="store_true", help=f"draw {_PICTURE.name} of these sizes and those kept in {_RESULTS.name}"
+        "--plot",
+        action="store_true",
+        help=f"keep the figures in {_RESULTS.name}, and draw {_PICTURE.name} of all there",
     )
     arguments = parser.parse_args()
     if arguments.qdrant and not BINARY.exists():
         parser.error("there is no Qdrant server here: make qdrant")
     sizes, seconds = ([100_000], 1.5) if arguments.quick else (arguments.sizes, arguments.seconds)
-    results = []
     for rows in sizes:
         if arguments.qdrant:
             figures = asyncio.run(measure_qdrant(rows, seconds))
         else:
             approximate = rows >= 50_000 and not arguments.quick
             figures = asyncio.run(measure(rows, approximate, hnsw=rows <= 100_000, seconds=seconds))
-        results.append(figures)
         _print(figures)
         if arguments.json:
-            arguments.json.write_text(json.dumps(_summary(results), indent=1) + "\n")
+            _keep(figures, arguments.json)
         if arguments.plot:
-            _keep(figures)
+            plot(_keep(figures, _RESULTS), _PICTURE)
 
 
-def _keep(figures: Figures) -> None:
-    """Draw the picture anew, of these figures and those of other sizes and engines."""
-    kept = {each["rows"]: each for each in json.loads(_RESULTS.read_text())["sizes"]} if _RESULTS.exists() else {}
+def _keep(figures: Figures, path: Path) -> list[Figures]:
+    """Put the figures into a file, beside those of other sizes and engines; all it holds then, by size."""
+    kept = {each["rows"]: each for each in json.loads(path.read_text())["sizes"]} if path.exists() else {}
     kept[figures["rows"]] = kept.get(figures["rows"], {}) | figures
     together = [kept[rows] for rows in sorted(kept)]
-    _RESULTS.write_text(json.dumps(_summary(together), indent=1) + "\n")
-    plot(together, _PICTURE)
+    path.write_text(json.dumps(_summary(together), indent=1) + "\n")
+    return together
 
 
 def _print(figures: Figures) -> None:

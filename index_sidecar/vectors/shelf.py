@@ -15,7 +15,7 @@ from .allowed import AllowedRows, Among
 from .approximate import ApproximateVectors
 from .exact import DType, ExactVectors
 from .owners import Owners
-from .rows import MARGIN, Prints, Rows, Scores, prints_of, with_room
+from .rows import MARGIN, Allowed, Prints, Rows, Scores, prints_of, with_room
 
 _SLACK = 4  # more rows than asked for, so that seldom all of them score alike
 
@@ -171,16 +171,25 @@ class Shelf:
         if self.owners.count(query.without_user):
             allowed = among.allowed & self.owners.others(query.without_user)
             among = Among(allowed, int(np.count_nonzero(allowed)))
-        k = min(query.k, among.count)
+        return self._best_among(query, among.allowed, among.count, among)
+
+    def _best_among(self, query: Query, allowed: Allowed, count: int, among: Among | None = None) -> list[Hit]:
+        """The k best of the `count` allowed rows, ties by id."""
+        k = min(query.k, count)
         if not k:
             return []
-        rows = self.vectors.search_among(query.vector, k, among.allowed, among)
+        rows = self.vectors.search_among(query.vector, k, allowed, among)
         return self._ranked(k, self.vectors.scores(query.vector, rows), rows)
 
     def _search(self, queries: Sequence[Query]) -> list[list[Hit]]:
         """All queries for everything in one pass."""
         if not queries:
             return []
+        owned = self.owners.count(queries[0].without_user)
+        if owned and len(queries) == 1 and self.vectors.complete:
+            # Alone it has no matrix product to share: one pass over the others' rows, however near the user's are.
+            others = self.owners.others(queries[0].without_user)
+            return [self._best_among(queries[0], others, len(self) - owned)]
         # To choose rows inside the search would forgo the matrix product, so more is fetched and the user's dropped;
         # some more than k show whether k cuts through scores that are equal once they are rounded.
         fetch = [

@@ -74,7 +74,7 @@ def test_what_is_shared_out_over_the_cores_is_the_whole_answer(many: Vector, dty
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-@pytest.mark.parametrize("part", [1.0, 0.5, 0.002])
+@pytest.mark.parametrize("part", [1.0, 0.8, 0.3, 0.002])
 def test_a_search_among_some_rows_finds_the_best_of_them_and_all_that_tie(
     many: Vector, dtype: DType, part: float
 ) -> None:
