@@ -70,11 +70,11 @@ class Selection:
     ids: Sequence[str] | None = None
 
 
-def read_filter(text: str | bytes) -> Filter:
-    """A filter out of JSON. Raises InvalidInput, which says where it is wrong."""
+def read_filter(text: str | bytes, place: str = "$") -> Filter:
+    """A filter out of JSON that stands at `place`. Raises InvalidInput, which says where it is wrong."""
     if len(text) > MAX_FILTER_BYTES:
-        raise _wrong("$", f"is longer than {MAX_FILTER_BYTES} bytes")
-    return filter_of(read_json(text, "filter"))
+        raise _wrong(place, f"is longer than {MAX_FILTER_BYTES} bytes")
+    return filter_of(read_json(text, "filter"), place)
 
 
 def filter_of(value: Any, place: str = "$") -> Filter:

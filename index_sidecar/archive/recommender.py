@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from .admission import Admission
@@ -67,6 +67,9 @@ class Recommender:
         for group in groups:
             those = [content for content in candidates if content.type in group]
             chosen += await asyncio.to_thread(choose, those, seeds, search.k, diversity, calibration)
+        if search.with_metadata:
+            told = {content.id: content.metadata for content in candidates}
+            chosen = [replace(each, hit=replace(each.hit, metadata=told[each.hit.id])) for each in chosen]
         return Recommended(chosen, None if chosen else "nothing_new")
 
     async def _candidates(self, user: str, history: list[Content], seeds: list[Seed], search: Search) -> list[Content]:

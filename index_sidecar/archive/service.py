@@ -151,7 +151,7 @@ class ContentService:
         """Contents that others added, in proportion to what the user's own are about; grouping.py tells how.
 
         Only stored vectors are compared: the model is not asked. The same seed gives the same answer. Of `search`,
-        `k`, `target` and `filter` count.
+        `k`, `target`, `filter` and `with_metadata` count.
         """
         self.check_ready()
         return await self._recommender.recommend(user, search, diversity, seed, history_types)

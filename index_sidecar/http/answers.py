@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 from aiohttp import web
 from msgspec import UNSET, Struct, UnsetType
 
-from ..archive.content import CONTENT_TYPES, Content, ContentType, Entry, Hit, IndexState, Page, Target
+from ..archive.content import CONTENT_TYPES, Content, ContentType, Entry, Hit, IndexState, Page
 from ..archive.grouping import Recommendation
 from ..archive.recommender import Recommended
 from ..archive.request_id import request_id
 from ..archive.results import Added, Erased, Retrieved
+from ..archive.search import Search
 from .shapes import (
     AddAnswer,
     Because,
@@ -90,24 +92,24 @@ def user_erased(result: Erased) -> web.Response:
     return json(EraseUserAnswer(result.count, UNSET if result.overwritten else False))
 
 
-def retrieved(result: Retrieved, target: Target, started: float) -> web.Response:
+def retrieved(result: Retrieved, search: Search, started: float) -> web.Response:
     """Hits in one list, or in columns a type when each was asked for."""
-    if target == "each":
-        text, image = _columns_of(result.hits)
+    if search.target == "each":
+        text, image = _columns_of(result.hits, search.with_metadata)
         return json(RetrieveEachAnswer(text, image, result.truncated, _seconds_since(started)))
     return json(RetrieveAnswer(_found(result.hits), result.truncated, _seconds_since(started)))
 
 
-def similar(hits: Sequence[Hit], target: Target, started: float) -> web.Response:
+def similar(hits: Sequence[Hit], search: Search, started: float) -> web.Response:
     """As `retrieved`, for what is similar to a stored content."""
-    if target == "each":
-        return json(SimilarEachAnswer(*_columns_of(hits), _seconds_since(started)))
+    if search.target == "each":
+        return json(SimilarEachAnswer(*_columns_of(hits, search.with_metadata), _seconds_since(started)))
     return json(SimilarAnswer(_found(hits), _seconds_since(started)))
 
 
-def recommended(result: Recommended, target: Target, started: float) -> web.Response:
+def recommended(result: Recommended, search: Search, started: float) -> web.Response:
     """Recommendations, each with the content of the history it follows from, in one list or in one a type."""
-    if target == "each":
+    if search.target == "each":
         text, image = (
             RecommendedList(_reasoned(each for each in result.recommendations if each.hit.type == content_type))
             for content_type in CONTENT_TYPES
@@ -168,9 +170,12 @@ def tagged(request: web.Request, etag: str, body: bytes, headers: dict[str, str]
 
 
 def _found(hits: Sequence[Hit]) -> list[FoundContent]:
-    return [
-        FoundContent(hit.id, hit.type, hit.user, hit.score, hit.relevance, _copies(hit), _told(hit)) for hit in hits
-    ]
+    return [FoundContent(*_facts(hit)) for hit in hits]
+
+
+def _facts(hit: Hit) -> tuple[Any, ...]:
+    """In the order of FoundContent."""
+    return hit.id, hit.type, hit.user, hit.score, hit.relevance, _copies(hit), _told(hit)
 
 
 def _copies(hit: Hit) -> Duplicates | UnsetType:
@@ -181,24 +186,21 @@ def _told(hit: Hit) -> Metadata | UnsetType:
     return UNSET if hit.metadata is None else dict(hit.metadata)
 
 
-def _columns_of(hits: Sequence[Hit]) -> tuple[Columns, Columns]:
+def _columns_of(hits: Sequence[Hit], with_metadata: bool = False) -> tuple[Columns, Columns]:
     """Of the texts, and of the images."""
     text, image = ([hit for hit in hits if hit.type == content_type] for content_type in CONTENT_TYPES)
-    return _columns(text), _columns(image)
+    return _columns(text, with_metadata), _columns(image, with_metadata)
 
 
-def _columns(hits: Sequence[Hit]) -> Columns:
-    return Columns([hit.id for hit in hits], [hit.score for hit in hits])
+def _columns(hits: Sequence[Hit], with_metadata: bool) -> Columns:
+    told = [dict(hit.metadata) for hit in hits if hit.metadata is not None]
+    return Columns([hit.id for hit in hits], [hit.score for hit in hits], told if with_metadata else UNSET)
 
 
 def _reasoned(recommendations: Iterable[Recommendation]) -> list[RecommendedContent]:
     return [
         RecommendedContent(
-            each.hit.id,
-            each.hit.type,
-            each.hit.user,
-            each.hit.score,
-            each.hit.relevance,
+            *_facts(each.hit),
             because=Because(each.seed.content.id, each.seed.kind),
         )
         for each in recommendations

@@ -33,11 +33,14 @@ class Bodies:
         self._memory = Memory(max_bytes)
         self.limits = limits
         self._timeout_s = timeout_s
-        self._idle_s = idle_s
+        self.idle_s = idle_s
+        # So that the next one has room, whatever its size, where nobody else sends.
+        self.most_bytes_of_many = min(max_bytes // 8, max_bytes - max(limits.values()))
+        """What one call of many contents may hold before it reads on."""
 
     def share(self) -> Share:
         """What a body, or a part of one, that begins to arrive now will hold."""
-        return Share(self._memory, self._timeout_s, self._idle_s)
+        return Share(self._memory, self._timeout_s, self.idle_s)
 
     @contextlib.asynccontextmanager
     async def read(self, request: web.Request, query: Query) -> AsyncIterator[Original]:
@@ -74,8 +77,6 @@ class Bodies:
     def _first_look(self, request: web.Request, query: Query, is_form: bool) -> str:
         """How the body is compressed. Raises what can be raised before a byte of the body is here."""
         encoding = encoding_of(request)
-        if is_form and encoding != "identity":
-            raise Unsupported("a form must not be compressed as a whole", "unsupported_encoding")
         if request.content_type == "application/json" and not query.lenient:
             raise Unsupported("send the content itself as the body, or as the file of a form: no JSON", "not_a_content")
         announced = request.content_length

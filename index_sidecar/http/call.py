@@ -49,6 +49,7 @@ class Call:
     name: str = ""
     sends: type[Struct] | None = None  # the JSON of its body, where that is no content
     takes_patch: bool = False  # its body is a merge patch of metadata
+    fields: tuple[Parameter[Any], ...] = ()  # its form may say of the contents behind them
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """See that the caller may, read the parameters, and answer."""
@@ -73,6 +74,6 @@ class Call:
 
     def codes(self) -> dict[str, Code]:
         """Every code that its errors can have."""
-        wrong = dict(invalid(parameter.name) for parameter in self.takes)
+        wrong = dict(invalid(parameter.name) for parameter in (*self.takes, *self.fields))
         wrong |= dict([invalid("metadata")]) if self.takes_patch else {}
         return wrong | {word: code for word, code in CODES.items() if self.meets.issuperset(code.where)}

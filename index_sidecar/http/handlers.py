@@ -83,7 +83,7 @@ async def _retrieve(request: web.Request, query: Query, target: Target | None) -
         search = _search(query, query[TARGET] if target is None else target)
         await request.app[ACCESS].count_model(request, query[TYPE])
         found = await request.app[SERVICE].retrieve(original, query[TYPE], search)
-    return answers.retrieved(found, search.target, started)
+    return answers.retrieved(found, search, started)
 
 
 async def search(request: web.Request, query: Query) -> web.Response:
@@ -95,15 +95,16 @@ async def search(request: web.Request, query: Query) -> web.Response:
             if part.type is not None:
                 await request.app[ACCESS].count_model(request, part.type)
         found = await request.app[SERVICE].search(question.parts, question.search)
-    return answers.retrieved(found, question.search.target, started)
+    return answers.retrieved(found, question.search, started)
 
 
 async def recommend(request: web.Request, query: Query) -> web.Response:
     """What is new to a user and follows from what the user added before. No body."""
     started = time.perf_counter()
-    user, search = _reader(request, query), Search(query[K_RECOMMENDED], query[TARGET], filter=query.get(FILTER))
+    user, with_metadata = _reader(request, query), FIELDS in query
+    search = Search(query[K_RECOMMENDED], query[TARGET], filter=query.get(FILTER), with_metadata=with_metadata)
     result = await request.app[SERVICE].recommend(user, search, query[DIVERSITY], query[SEED], CONTENT_TYPES)
-    return answers.recommended(result, search.target, started)
+    return answers.recommended(result, search, started)
 
 
 async def recommend_contents(request: web.Request, query: Query) -> web.Response:
@@ -156,7 +157,7 @@ async def get_similar(request: web.Request, query: Query) -> web.Response:
     """What is most similar to a stored content, without asking the model."""
     started = time.perf_counter()
     search = _search(query, query[TARGET])
-    return answers.similar(await request.app[SERVICE].similar(query[ID], search), search.target, started)
+    return answers.similar(await request.app[SERVICE].similar(query[ID], search), search, started)
 
 
 async def get_similar_by_parameter(request: web.Request, query: Query) -> web.Response:
@@ -196,7 +197,7 @@ def _search(query: Query, target: Target) -> Search:
         query[FOLD] == "true",
         query[ORDER],
         filter=query.get(FILTER),
-        with_metadata=query.get(FIELDS) is not None,
+        with_metadata=FIELDS in query,
     )
 
 

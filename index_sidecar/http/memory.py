@@ -44,7 +44,7 @@ class Share:
 
     def __init__(self, memory: Memory, timeout_s: float, idle_s: float) -> None:
         self._memory = memory
-        self._held = 0
+        self.held = 0
         self._displaced = False
         self._timeout_s = timeout_s
         self._idle_s = idle_s
@@ -76,13 +76,13 @@ class Share:
         if self._displaced:
             raise _overloaded()
         self._memory.take(self, size)
-        self._held += size
+        self.held += size
         self._wait_on()
 
     def rate(self) -> float:
         """Bytes a second since the start; too many to be slow in the first second."""
         age_s = self._loop.time() - self._started
-        return self._held / age_s if age_s > _GRACE_S and self._held else float("inf")
+        return self.held / age_s if age_s > _GRACE_S and self.held else float("inf")
 
     def displace(self) -> None:
         """Make room for others: the body is not read on."""
@@ -93,8 +93,8 @@ class Share:
 
     def release(self) -> None:
         """Give back all that is held."""
-        self._memory.give_back(self._held)
-        self._held = 0
+        self._memory.give_back(self.held)
+        self.held = 0
 
     def _wait_on(self) -> None:
         self._timeout.reschedule(min(self._started + self._timeout_s, self._loop.time() + self._idle_s))

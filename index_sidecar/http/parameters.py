@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
+from msgspec import Meta
+
 from ..archive.content import (
     CONTENT_TYPES,
     MAX_ID_LENGTH,
@@ -134,14 +136,27 @@ class Parameter(Generic[T]):
     kind: Kind[T]
     default: T | None = None
     required: bool = False
+    most_bytes: int = 1 << 12  # as the field of a form
 
     def read(self, value: str) -> T:
         """The value in its own type. Raises InvalidInput with the code invalid_NAME."""
         return self.kind.read(self.name, value)
 
+    @property
+    def unsaid(self) -> T:
+        """What it is when not said, where it is something."""
+        assert self.default is not None
+        return self.default
+
     def schema(self) -> Mapping[str, Any]:
         """What it may be and what it is when not said, in JSON Schema."""
         return self.kind.schema() | ({} if self.default is None else {"default": self.default})
+
+    def in_json(self) -> Meta:
+        """The same for a member of a JSON object that has its name."""
+        schema = self.kind.schema()
+        bounds = {"ge": "minimum", "le": "maximum", "min_length": "minLength", "max_length": "maxLength"}
+        return Meta(description=self.help, **{bound: schema.get(name) for bound, name in bounds.items()})
 
     def missing(self) -> InvalidInput:
         """The error where it has to be there and is not."""
@@ -172,9 +187,13 @@ RANK = Parameter("rank", "what the best are the best by", _RANKS, "score")
 OFFSET = Parameter("offset", "how many of the best to pass over: with k, 10,000 at most", Whole(0, DEPTH), 0)
 FOLD = Parameter("fold", "whether copies of a better hit go under it", Choice(("true", "false")), "false")
 ORDER = Parameter("order", "newest: by age, among what passes min_relevance or min_score", _ORDERS, "best")
-FILTER = Parameter("filter", "which contents may be answered with, in JSON (filters.md)", FilterKind())
+FILTER = Parameter(
+    "filter", "which contents may be answered with, in JSON (filters.md)", FilterKind(), most_bytes=1 << 15
+)
 FIELDS = Parameter("fields", "what else is told of each", Choice(("metadata",)))
-METADATA = Parameter("metadata", "what is to be known of the content, a flat JSON object", MetadataKind())
+METADATA = Parameter(
+    "metadata", "what is to be known of the content, a flat JSON object", MetadataKind(), most_bytes=1 << 13
+)
 
 READER = Parameter("user", "whose contents the recommendations follow from", Name(), required=True)
 K_RECOMMENDED = replace(K, kind=Whole(1, MOST_RECOMMENDED))

@@ -26,9 +26,9 @@ class Query:
         self._known = {parameter.name: parameter for parameter in takes}
         self._values: dict[str, Any] = {}
 
-    def takes(self, name: str) -> bool:
-        """Whether the call knows a parameter of this name."""
-        return name in self._known
+    def known(self, name: str | None) -> Parameter[Any] | None:
+        """The parameter of this name, where the call takes one."""
+        return self._known.get(name or "")
 
     def add(self, name: str, raw: bytes) -> None:
         """Take a value. Raises InvalidInput for one that is unknown, given twice, not UTF-8 or not in order."""

@@ -16,6 +16,7 @@ from . import export, handlers, many, pages, patch, search_page, status
 from .answers import PREVIEW_TYPES
 from .call import Call, Gives
 from .codes import Meets
+from .ndjson import NDJSON
 from .parameters import (
     AFTER,
     ASKER,
@@ -74,7 +75,8 @@ _FOUND = (*_PAGED, FILTER, FIELDS)
 _LIST = (OF_USER, OF_TYPE, LIMIT, AFTER, ONE_ID, FILTER, LISTED_FIRST)
 _SIMILAR = (ID, K, ASKER, TARGET, MIN_SCORE, MIN_RELEVANCE, RANK, *_FOUND)
 _EXPORT = (OF_USER, OF_TYPE, FILTER, AFTER, VECTORS, PREVIEWS)
-_RECOMMEND = (READER, K_RECOMMENDED, DIVERSITY, SEED)
+_OLD_RECOMMEND = (READER, K_RECOMMENDED, DIVERSITY, SEED)
+_RECOMMEND = (*_OLD_RECOMMEND, TARGET, FILTER, FIELDS)
 
 _STORE = (Meets.STORE,)
 _CONTENT = (Meets.STORE, Meets.ID)
@@ -93,11 +95,11 @@ _ADDED = (
     Gives(200, "replaced, or unchanged for the same bytes, type and user again", (AddAnswer,)),
 )
 _LINES = "a line of JSON for each part, in any order, then a summary: look at its `failed`"
-_ADDED_MANY = (Gives(200, _LINES, media=(many.NDJSON,)),)
+_ADDED_MANY = (Gives(200, _LINES, media=(NDJSON,)),)
 _RETRIEVED = (Gives(200, "the most similar contents", (RetrieveAnswer, RetrieveEachAnswer)),)
 _RECOMMENDED = (Gives(200, "new contents, each with its reason", (RecommendAnswer, RecommendEachAnswer)),)
 _EXPORTED_LINES = "a line of JSON for each, and where to go on; last a summary, without which it was cut off"
-_EXPORTED = (Gives(200, _EXPORTED_LINES, media=(many.NDJSON,)),)
+_EXPORTED = (Gives(200, _EXPORTED_LINES, media=(NDJSON,)),)
 _STORED = (Gives(200, "what is stored", (ContentAnswer,)),)
 _PAGE = (Gives(200, "a page of contents; with `id`, that content alone", (PageAnswer, ContentAnswer)),)
 _CACHED = ("ETag", "Cache-Control")
@@ -135,14 +137,15 @@ _CALLER = (Gives(200, "the caller's role and user; null for strangers", (CallerA
 
 _WRITER = Role.WRITER
 _OLD = "/mv_retrieval/v0.1"
+_ADD_MANY = (many.add_contents, _ADDED_MANY)
 _PATCH = (patch.patch_content, _STORED, (ID,), _WRITER)
 
 CALLS = (
     Call("POST", "/add_content", handlers.add_content, _ADDED, _ADD, _WRITER, meeting=_ADDING),
     Call("POST", "/retrieve", handlers.retrieve, _RETRIEVED, (*_RETRIEVE, TARGET, *_FOUND), meeting=_QUERY),
     Call("POST", "/search", handlers.search, _RETRIEVED, meeting=_PARTS, sends=SearchBody),
-    Call("POST", "/recommend", handlers.recommend, _RECOMMENDED, (*_RECOMMEND, TARGET, FILTER), meeting=_SEARCH),
-    Call("POST", "/contents", many.add_contents, _ADDED_MANY, role=_WRITER, meeting=_ADDING_MANY),
+    Call("POST", "/recommend", handlers.recommend, _RECOMMENDED, _RECOMMEND, meeting=_SEARCH),
+    Call("POST", "/contents", *_ADD_MANY, role=_WRITER, meeting=_ADDING_MANY, fields=many.FIELDS),
     Call("GET", "/contents", handlers.get_contents, _PAGE, _LIST, meeting=_CONTENT),
     Call("GET", "/contents/{id}", handlers.get_content, _STORED, (ID,), meeting=_CONTENT),
     Call("PATCH", "/contents", *_PATCH, meeting=_ERASING_ONE, name="patch_content_by_parameter", takes_patch=True),
@@ -213,7 +216,7 @@ CALLS = (
         f"{_OLD}/recommend_contents",
         handlers.recommend_contents,
         _OLD_RECOMMENDED,
-        _RECOMMEND,
+        _OLD_RECOMMEND,
         lenient=True,
         meeting=_SEARCH,
     ),

@@ -8,25 +8,26 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import aiohttp
 import msgspec
 from aiohttp import web
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from ..archive.content import MAX_ID_LENGTH, MAX_K, ContentType, Original, Rank, Target, check_id
+from ..archive.content import MAX_ID_LENGTH, ContentType, Original, Rank, Target, check_id
 from ..archive.errors import InvalidInput, Unsupported
+from ..archive.filters import Filter, read_filter
 from ..archive.questions import MOST_PARTS, Part
-from ..archive.search import DEPTH, Order, Search
+from ..archive.search import Order, Search
 from .body import BROKEN, Arriving, Bodies, go_on, too_large
-from .form import FRAME_BYTES
+from .form import FRAME_BYTES, check_part, copy, form_of
 from .memory import Share
+from .parameters import ASKER, FIELDS, FILTER, FOLD, MIN_RELEVANCE, MIN_SCORE, OFFSET, ORDER, RANK, TARGET, K
 from .unpacking import broken, encoding_of, pieces
 
 FIELD = "search"
 _FORM = f"the form holds {FIELD} once and at most {MOST_PARTS} pictures, each under a name of its own"
-_PIECE_BYTES = 1 << 16
 _MOST_WEIGHT = 1000
 _Name = Annotated[str, Meta(min_length=1, max_length=MAX_ID_LENGTH)]
 
@@ -44,15 +45,17 @@ class SearchBody(Struct, frozen=True, forbid_unknown_fields=True):
     """A question of several parts, at least one of them with a positive weight."""
 
     query: Annotated[list[QueryPart], Meta(min_length=1, max_length=MOST_PARTS)]
-    k: Annotated[int, Meta(ge=1, le=MAX_K)] = 10
-    offset: Annotated[int, Meta(ge=0, le=DEPTH)] = 0
-    target: Target = "any"
-    fold: bool = False
-    rank: Rank = "score"
-    order: Order = "best"
-    min_score: Annotated[float, Meta(ge=-1, le=1)] | None = None
-    min_relevance: Annotated[float, Meta(ge=0, le=1)] | None = None
-    without_user: _Name | None = None
+    k: Annotated[int, K.in_json()] = K.unsaid
+    offset: Annotated[int, OFFSET.in_json()] = OFFSET.unsaid
+    target: Annotated[Target, TARGET.in_json()] = TARGET.unsaid
+    fold: Annotated[bool, FOLD.in_json()] = False
+    rank: Annotated[Rank, RANK.in_json()] = RANK.unsaid
+    order: Annotated[Order, ORDER.in_json()] = ORDER.unsaid
+    min_score: Annotated[float, MIN_SCORE.in_json()] | None = None
+    min_relevance: Annotated[float, MIN_RELEVANCE.in_json()] | None = None
+    without_user: Annotated[str, ASKER.in_json()] | None = None
+    filter: Annotated[Raw, Meta(description=FILTER.help, extra_json_schema={"type": "object"})] | UnsetType = UNSET
+    fields: Annotated[Literal["metadata"], FIELDS.in_json()] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +75,7 @@ async def read_search(request: web.Request, bodies: Bodies) -> AsyncIterator[Que
     is_form = request.content_type == "multipart/form-data"
     if not is_form and request.content_type != "application/json":
         raise Unsupported("send JSON as application/json, or a form with it", "not_a_search")
-    if encoding_of(request) != "identity" and is_form:
-        raise Unsupported("a form must not be compressed as a whole", "unsupported_encoding")
+    encoding_of(request)
     await go_on(request)
     shares: list[Share] = []
     try:
@@ -100,7 +102,7 @@ async def _read(request: web.Request, bodies: Bodies, shares: list[Share]) -> by
 
 
 async def _read_form(request: web.Request, bodies: Bodies, pictures: dict[str, Original], shares: list[Share]) -> bytes:
-    form = await request.multipart()
+    form = form_of(request)
     written: Arriving | None = None
     while True:
         shares.append(bodies.share())
@@ -110,14 +112,15 @@ async def _read_form(request: web.Request, bodies: Bodies, pictures: dict[str, O
                 break
             if not isinstance(part, aiohttp.BodyPartReader) or not part.name:
                 raise InvalidInput("each part of the form needs a name, and none may be a form", "invalid_body")
+            check_part(part)
             if part.name == FIELD and written is None:
                 written = Arriving(shares[-1], _json_limit(bodies))
-                await _copy(part, written)
+                await copy(part, written.write)
             elif part.name == FIELD or part.name in pictures or len(pictures) == MOST_PARTS:
                 raise InvalidInput(_FORM, "invalid_body")
             else:
                 arriving = Arriving(shares[-1], bodies.limits["image"])
-                await _copy(part, arriving)
+                await copy(part, arriving.write)
                 pictures[part.name] = Original(arriving.buffer.getvalue(), arriving.sha256.digest())
     if written is None:
         raise InvalidInput(f"the form has no field {FIELD} that holds the JSON", "invalid_body")
@@ -126,11 +129,6 @@ async def _read_form(request: web.Request, bodies: Bodies, pictures: dict[str, O
 
 def _json_limit(bodies: Bodies) -> int:
     return MOST_PARTS * bodies.limits["text"] + FRAME_BYTES
-
-
-async def _copy(part: aiohttp.BodyPartReader, arriving: Arriving) -> None:
-    while not part.at_eof():
-        arriving.write(await part.read_chunk(_PIECE_BYTES))
 
 
 def _question(data: bytes, pictures: Mapping[str, Original], limits: Mapping[ContentType, int]) -> Question:
@@ -143,23 +141,35 @@ def _question(data: bytes, pictures: Mapping[str, Original], limits: Mapping[Con
         raise _wrong("at least one weight has to be positive - at `$.query`")
     if unused := pictures.keys() - {each.part for each in body.query}:
         raise _wrong(f"no part names the uploaded field {min(unused)!a} - at `$.query`")
+    passing = _filter(body.filter)
     try:
         if body.without_user is not None:
             check_id(body.without_user, "without_user")
         search = Search(
-            body.k,
-            body.target,
-            body.without_user,
-            body.min_score,
-            body.min_relevance,
-            body.rank,
-            body.offset,
-            body.fold,
-            body.order,
+            k=body.k,
+            target=body.target,
+            without_user=body.without_user,
+            min_score=body.min_score,
+            min_relevance=body.min_relevance,
+            rank=body.rank,
+            offset=body.offset,
+            fold=body.fold,
+            order=body.order,
+            filter=passing,
+            with_metadata=body.fields is not None,
         )
     except InvalidInput as error:
         raise _wrong(f"{error} - at `$.{error.code.removeprefix('invalid_')}`") from None
     return Question(parts, search)
+
+
+def _filter(written: Raw | UnsetType) -> Filter | None:
+    if isinstance(written, UnsetType) or bytes(written) == b"null":
+        return None
+    try:
+        return read_filter(bytes(written), "$.filter")
+    except InvalidInput as error:
+        raise _wrong(str(error)) from None
 
 
 def _part(given: QueryPart, place: str, pictures: Mapping[str, Original], limits: Mapping[ContentType, int]) -> Part:

@@ -72,14 +72,15 @@ class FoundContent(Struct, frozen=True):
     score: Score
     relevance: Relevance
     duplicates: Annotated[Duplicates | UnsetType, Meta(description="with `fold`, where there are any")] = UNSET
-    metadata: Metadata | UnsetType = UNSET
+    metadata: Annotated[Metadata | UnsetType, Meta(description="with `fields=metadata`")] = UNSET
 
 
 class Columns(Struct, frozen=True):
-    """Contents of one type, best first, as two lists of the same length."""
+    """Contents of one type, best first, as lists of the same length."""
 
     contents: Annotated[list[str], Meta(description="ids")]
     scores: Annotated[list[float], Meta(description="cosine similarities")]
+    metadata: Annotated[list[Metadata] | UnsetType, Meta(description="with `fields=metadata`")] = UNSET
 
 
 class RetrieveAnswer(Struct, frozen=True):

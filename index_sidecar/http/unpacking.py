@@ -18,11 +18,13 @@ _FREE_BYTES = 1 << 20
 
 
 def encoding_of(request: web.Request) -> str:
-    """How the body is compressed: gzip, deflate or identity. Raises Unsupported."""
+    """How the body is compressed: gzip, deflate or identity; a form must not be, as a whole. Raises Unsupported."""
     encoding = ",".join(request.headers.getall("Content-Encoding", ["identity"])).strip().lower()
     encoding = {"x-gzip": "gzip", "": "identity"}.get(encoding, encoding)
     if encoding not in ("gzip", "deflate", "identity"):
         raise Unsupported("Content-Encoding must be gzip or deflate, or be left out", "unsupported_encoding")
+    if encoding != "identity" and request.content_type == "multipart/form-data":
+        raise Unsupported("a form must not be compressed as a whole", "unsupported_encoding")
     return encoding
 
 

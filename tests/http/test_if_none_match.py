@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 
 from ..support.sidecar import Sidecar
+from ..support.wire import FORM, field, file, form, request, send
 
 FREE = {"If-None-Match": "*"}
 
@@ -32,3 +33,11 @@ async def test_of_many_at_once_one_gets_it(sidecar: Sidecar) -> None:
 
 async def test_an_etag_is_no_such_wish(sidecar: Sidecar) -> None:
     assert await _add(sidecar, "a", b"one", {"If-None-Match": '"abc"'}) == (400, "invalid_if_none_match")
+
+
+async def test_a_form_asks_so_too(sidecar: Sidecar) -> None:
+    parts = [field("id", "a"), field("type", "text"), file(b"one", "one.txt")]
+    asked = request("/add_content", form(*parts), FORM, "If-None-Match: *")
+    assert (await send(sidecar, asked)).status == 201
+    assert (await send(sidecar, asked)).error == (412, "id_taken")
+    assert (await send(sidecar, request("/add_content", form(*parts), FORM))).json["status"] == "unchanged"

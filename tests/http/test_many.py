@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
+import pytest
 
 from index_sidecar.access.command import add_key
 from index_sidecar.access.roles import Role
@@ -27,6 +28,11 @@ FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 def _part(data: bytes, **parameters: str) -> bytes:
     head = f'Content-Disposition: form-data; name="content"\r\nX-Content-Parameters: {urlencode(parameters)}\r\n\r\n'
     return f"--{BOUNDARY}\r\n{head}".encode() + data + b"\r\n"
+
+
+def _encoded(data: bytes) -> bytes:
+    head, body = _part(data, id="odd", type="text").split(b"\r\n\r\n")
+    return head + b"\r\nContent-Transfer-Encoding: base64\r\n\r\n" + body
 
 
 def _form(parts: Iterable[bytes]) -> bytes:
@@ -70,6 +76,46 @@ async def test_a_field_named_by_its_type_and_a_file_named_by_its_id_will_do(side
     assert await sidecar.found(b"a cat", k="1") == ["cat-1"]
 
 
+async def test_metadata_comes_with_a_part_or_as_a_field_for_those_behind_it(sidecar: Sidecar) -> None:
+    long = {"title": "ä" * 1500, "n": 215250709085334181}
+    form = aiohttp.FormData()
+    form.add_field("text", b"zero", filename="0")
+    form.add_field("user", "ann")
+    form.add_field("metadata", '{"n": 1}')
+    form.add_field("text", b"one", filename="1")
+    form.add_field("text", b"two", filename="2")
+    form.add_field("metadata", "{}")
+    form.add_field("text", b"three", filename="3")
+    async with sidecar.client.session.post(f"{sidecar.url}/contents", data=form) as response:
+        lines = [json.loads(line) for line in (await response.read()).splitlines()]
+    assert lines[-1] == _summary(added=4)
+    assert {line["part"]: line["content"]["id"] for line in lines[:-1]} == {1: "0", 4: "1", 5: "2", 7: "3"}
+    head = _part(b"four", id="4", type="text", user="bob", metadata=json.dumps(long, ensure_ascii=False))
+    assert len(head) > 8190  # percent-encoded, it is longer than a header of a request may be
+    field = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="metadata"\r\n\r\n{{"n": 5}}\r\n'.encode()
+    assert (await _send(sidecar, _form([field, head])))[-1] == _summary(added=1)
+    stored = [(await sidecar.call("GET", f"/contents/{number}")).json for number in range(5)]
+    assert [each["user"] for each in stored] == [None, "ann", "ann", "ann", "bob"]
+    assert [each["metadata"] for each in stored] == [{}, {"n": 1}, {"n": 1}, {}, long]
+    again = [_part(b"one", id="1", type="text", user="ann", metadata=each) for each in ('{"n": 1}',)]
+    assert (await _send(sidecar, _form(again)))[-1] == _summary(unchanged=1)
+    again = [_part(b"one", id="1", type="text", user="ann", metadata='{"n": 2}')]
+    assert (await _send(sidecar, _form(again)))[-1] == _summary(replaced=1)
+    assert (await sidecar.call("GET", "/contents/1")).json["metadata"] == {"n": 2}
+
+
+@pytest.mark.parametrize("value", [b"no JSON", b'{"type": 1}', b'{"a": NaN}', b'{"a": "' + b"x" * 9000 + b'"}'])
+async def test_a_field_that_is_wrong_ends_the_form_for_others_rely_on_it(sidecar: Sidecar, value: bytes) -> None:
+    field = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="metadata"\r\n\r\n'.encode() + value + b"\r\n"
+    before, behind = _part(b"before", id="a", type="text"), _part(b"behind", id="b", type="text")
+    *lines, summary = await _send(sidecar, _form([before, field, behind]))
+    assert summary == _summary(added=1, failed=1, complete=False)
+    (error,) = (line["error"]["code"] for line in lines if line["part"] == 2)
+    assert error == ("invalid_body" if len(value) > 8192 else "invalid_metadata")
+    assert (await sidecar.call("GET", "/contents/b")).status == 404
+    assert (await sidecar.call("POST", "/contents", _form([field, behind]), headers=FORM)).error == (400, error)
+
+
 async def test_a_bad_part_costs_only_itself(sidecar: Sidecar) -> None:
     bad = [
         (_part(b" ", id="blank", type="text"), "empty_text"),
@@ -78,6 +124,9 @@ async def test_a_bad_part_costs_only_itself(sidecar: Sidecar) -> None:
         (_part(b"text", type="text"), "invalid_id"),
         (_part(b"text", id="odd", type="sound"), "invalid_type"),
         (_part(b"text", id="odd", type="text", colour="red"), "unknown_parameter"),
+        (_part(b"text", id="odd", type="text", metadata='{"user": "x"}'), "invalid_metadata"),
+        (_part(b"text", id="..", type="text"), "invalid_id"),
+        (_encoded(b"dGV4dA=="), "unsupported_encoding"),
     ]
     parts = [
         part

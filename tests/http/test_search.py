@@ -122,6 +122,14 @@ async def test_parts_that_cancel_are_an_error(sidecar: Sidecar) -> None:
         ({"query": [{"text": "a"}], "order": "newest"}, "$.order"),
         ({"query": [{"text": "a"}], "without_user": "\n"}, "$.without_user"),
         ({"query": [{"text": "a"}], "fold": "true"}, "$.fold"),
+        ({"query": [{"text": "a"}], "min_score": -1.5}, "$.min_score"),
+        ({"query": [{"text": "a"}], "fields": "vector"}, "$.fields"),
+        ({"query": [{"text": "a"}], "filter": []}, "$.filter"),
+        (
+            {"query": [{"text": "a"}], "filter": {"must": [{"key": "n", "range": {"gt": True}}]}},
+            "$.filter.must[0].range.gt",
+        ),
+        ({"query": [{"text": "a"}], "filter": {"must": [{"key": "n", "match": {"value": 1 << 63}}]}}, "filter holds 9"),
         ([], "`object`"),
     ],
 )
@@ -174,3 +182,82 @@ async def test_copies_fold_under_the_better_hit(sidecar: Sidecar) -> None:
     ]
     assert (await _search(sidecar, [{"text": "theme=1 seed=1"}], fold=True, k=2)).json == folded.json
     assert (await sidecar.retrieve(b"theme=1 seed=1", fold="true", offset="1")).json["contents"][0]["id"] == "other"
+
+
+async def test_a_question_is_asked_among_what_passes_a_filter_and_told_with_metadata(sidecar: Sidecar) -> None:
+    for number in range(12):
+        metadata = json.dumps({"even": number % 2 == 0, "n": 215250709085334181 + number})
+        await sidecar.add(f"id {number}", b"text %d" % number, metadata=metadata)
+    condition: dict[str, Any] = {"must": [{"key": "even", "match": {"value": True}}]}
+    query: list[dict[str, Any]] = [{"text": "text 1"}, {"id": "id 2", "weight": 0.5}]
+    reply = await _search(sidecar, query, filter=condition, fields="metadata")
+    assert sorted(_ids(reply)) == ["id 0", "id 10", "id 4", "id 6", "id 8"]
+    for hit in reply.json["contents"]:
+        assert hit["metadata"] == {"even": True, "n": 215250709085334181 + int(hit["id"].split()[1])}
+    exactly = {"must": [{"key": "n", "match": {"value": 215250709085334182}}]}
+    assert _ids(await _search(sidecar, query, filter=exactly)) == ["id 1"]
+    nothings: list[dict[str, Any]] = [{}, {"filter": {}}, {"filter": None}]
+    for nothing in nothings:
+        assert len(_ids(await _search(sidecar, query, k=20, **nothing))) == 11
+    asked = {"k": "20", "filter": json.dumps(condition), "fields": "metadata"}
+    alone = await _search(sidecar, [{"text": "text 1"}], k=20, filter=condition, fields="metadata")
+    assert alone.json == (await sidecar.retrieve(b"text 1", **asked)).json
+    doubled = b'{"query": [{"text": "a"}], "filter": {"must": [], "must": []}}'
+    assert (await sidecar.call("POST", "/search", doubled, headers=JSON)).error == (400, "invalid_search")
+
+
+async def test_columns_tell_metadata_where_it_is_asked_for(sidecar: Sidecar) -> None:
+    await sidecar.add("told", b"one", metadata='{"title": "One"}')
+    await sidecar.add("untold", b"two")
+    columns = (await sidecar.retrieve(b"one", target="each", fields="metadata")).json
+    assert columns["text"]["contents"] == ["told", "untold"]
+    assert columns["text"]["metadata"] == [{"title": "One"}, {}]
+    assert columns["image"] == {"contents": [], "scores": [], "metadata": []}
+    similar = await sidecar.call("GET", "/contents/untold/similar?target=each&fields=metadata")
+    assert similar.json["text"]["metadata"] == [{"title": "One"}]
+    assert "metadata" not in (await sidecar.retrieve(b"one", target="each")).json["text"]
+    assert (await _search(sidecar, [{"text": "one"}], target="each", fields="metadata")).json == columns
+
+
+async def test_newest_first_is_an_order_of_what_is_relevant(sidecar: Sidecar) -> None:
+    await _plant(sidecar)
+    question, bar = b"theme=3 seed=77", {"min_relevance": "0.2", "target": "text"}
+    relevant = await sidecar.found(question, k="1000", **bar)
+    assert 4 <= len(relevant) < 60
+    newest = await sidecar.found(question, k="1000", order="newest", **bar)
+    assert sorted(newest) == sorted(relevant)
+    created = [(await sidecar.call("GET", "/contents", params={"id": each})).json["created"] for each in newest]
+    assert created == sorted(created, reverse=True)
+    pages = [await sidecar.found(question, k="3", offset=str(first), order="newest", **bar) for first in (0, 3)]
+    assert pages == [newest[:3], newest[3:6]]
+    found = await _search(sidecar, [{"text": question.decode()}], k=3, order="newest", min_relevance=0.2, target="text")
+    assert _ids(found) == newest[:3]
+    assert (await sidecar.retrieve(question, order="newest")).error == (400, "invalid_order")
+
+
+async def test_equal_scores_are_paged_whole_also_after_a_restart(settings: Settings) -> None:
+    ids = sorted(f"copy {number}" for number in range(50))
+    for time in ("first", "again"):
+        async with running(settings) as sidecar:
+            if time == "first":
+                await asyncio.gather(*(sidecar.add(each, b"one") for each in reversed(ids)))
+            pages = [await sidecar.found(b"one", offset=str(first)) for first in range(0, 60, 10)]
+            assert [each for page in pages for each in page] == ids
+
+
+async def test_recommendations_pass_a_filter_and_tell_their_metadata(sidecar: Sidecar) -> None:
+    for number in range(4):
+        await sidecar.add(f"mine {number}", b"theme=1 seed=%d" % number, user="ann")
+    for number in range(40):
+        metadata = json.dumps({"shelf": number % 10})
+        await sidecar.add(f"other {number}", b"theme=1 seed=%d" % (100 + number), user="bob", metadata=metadata)
+    condition = json.dumps({"must": [{"key": "shelf", "match": {"value": 7}}]})
+    for target in ("any", "each"):
+        params = {"user": "ann", "k": "4", "filter": condition, "fields": "metadata", "target": target}
+        reply = await sidecar.call("POST", "/recommend", params=params)
+        hits = reply.json["contents"] if target == "any" else reply.json["text"]["contents"]
+        assert sorted(hit["id"] for hit in hits) == ["other 17", "other 27", "other 37", "other 7"]  # as many as exist
+        assert all(hit["metadata"] == {"shelf": 7} for hit in hits)
+    params = {"user": "ann", "filter": '{"must": [{"key": "shelf", "match": {"value": 70}}]}'}
+    assert (await sidecar.call("POST", "/recommend", params=params)).json["reason"] == "nothing_new"
+    assert "metadata" not in (await sidecar.call("POST", "/recommend?user=ann")).json["contents"][0]
