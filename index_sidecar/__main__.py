@@ -76,7 +76,8 @@ def _serve(settings: Settings) -> None:
     try:
         cert_file, key_file = settings.tls_cert_file, settings.tls_key_file
         certificate = Certificate(cert_file, key_file) if cert_file and key_file else None
-        asyncio.run(serve(create_app(settings), settings.host, settings.port, settings.idle_timeout_s, certificate))
+        app, where = create_app(settings), (settings.host, settings.port)
+        asyncio.run(serve(app, *where, settings.idle_timeout_s, settings.shutdown_timeout_s, certificate))
     except (StoreError, ModelMismatch, KeysError, OSError) as error:
         print(f"index_sidecar: cannot start: {error}", file=sys.stderr)
         sys.exit(1)

@@ -53,6 +53,11 @@ class Settings:
         values.whole(1, 3600),
         "how long a connection may wait for a request, also amid its head; more than a proxy's",
     )
+    shutdown_timeout_s: int = _setting(
+        50,
+        values.whole(1, 3600),
+        "longest end after SIGTERM, requests under way included; then exit code 1, whatever hangs",
+    )
     queue_s: float = _setting(
         2.0, values.seconds, "longest wait of a content for its turn at the model; then 503 at once"
     )

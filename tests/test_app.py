@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
+import sqlite3
+import time
 from pathlib import Path
 
 import pytest
-from aiohttp import ClientSession
+from aiohttp import ClientError, ClientSession
 from aiohttp.test_utils import TestClient
 
 from index_sidecar.settings import Settings
@@ -147,6 +150,31 @@ async def test_a_second_signal_ends_the_process_as_quietly(settings: Settings, f
                 assert reply.status == 201
         assert await asyncio.to_thread(process.process.wait, 30) == 0
     assert "Traceback" not in process.log.read_text()
+
+
+@pytest.mark.servers
+async def test_a_write_that_hangs_does_not_keep_the_process(settings: Settings) -> None:
+    with _process(settings, SHUTDOWN_TIMEOUT_S="3") as process:
+        await asyncio.to_thread(process.start)
+        async with ClientSession() as client:
+            async with client.post(f"{process.url}/add_content?id=a&type=text", data=b"kept") as reply:
+                assert reply.status == 201
+            with contextlib.closing(sqlite3.connect(settings.data_dir / "contents.sqlite")) as another:
+                another.execute(
+                    "CREATE TRIGGER hang AFTER INSERT ON contents BEGIN SELECT count(*) FROM"
+                    " (WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x FROM n); END"
+                )
+            hanging = asyncio.create_task(client.post(f"{process.url}/add_content?id=b&type=text", data=b"hangs"))
+            await asyncio.sleep(1)
+            started = time.monotonic()
+            assert await asyncio.to_thread(process.stop) == 1
+            assert 2 < time.monotonic() - started < 6
+            with pytest.raises(ClientError):
+                await hanging
+    assert "not ended within 3 s: something hangs" in process.log.read_text().splitlines()[-1]
+    with contextlib.closing(sqlite3.connect(settings.data_dir / "contents.sqlite")) as after:
+        assert after.execute("SELECT id FROM contents").fetchall() == [("a",)]
+        after.execute("DROP TRIGGER hang")
 
 
 @pytest.mark.servers

@@ -4,8 +4,8 @@ A write first reaches the store, where it survives everything, then the index. F
 be interrupted: it goes on to its end when its caller has left. When the index fails after the store took the write, it
 is filled from the store again before anything else is served; so the two never disagree for longer than that.
 
-Calls for the same id take turns. An id whose content is what it was put in again all the same: it makes sure of the
-index.
+Calls for the same id take turns, for which nobody waits without limit. An id whose content is what it was put in again
+all the same: it makes sure of the index.
 """
 
 from __future__ import annotations
@@ -24,15 +24,23 @@ from .turns import Turns
 
 _T = TypeVar("_T")
 _ERASED_A_STEP = 200  # a transaction that other writes wait for: some 10 ms
+_TURN_S = 30.0  # who has the turn may wait for the model and then for the disk, each within its own limit
 
 
 class Writes:
     """Changes store and index in step."""
 
-    def __init__(self, store: Store, index: VectorIndex, on_failure: Callable[[], None], limit_s: float) -> None:
+    def __init__(
+        self,
+        store: Store,
+        index: VectorIndex,
+        on_failure: Callable[[], None],
+        limit_s: float,
+        turn_s: float = _TURN_S,
+    ) -> None:
         """`on_failure` is called after a write that the store has taken and the index has not.
 
-        No caller waits longer than `limit_s` for a step.
+        No caller waits longer than `limit_s` for a step, nor longer than `turn_s` for its turn with the ids of one.
         """
         self._limit_s = limit_s
         self._store = store
@@ -40,7 +48,7 @@ class Writes:
         self._on_failure = on_failure
         self._under_way: set[asyncio.Task[Any]] = set()
         self._hanging: set[asyncio.Task[Any]] = set()
-        self.turns = Turns()
+        self.turns = Turns(turn_s)
 
     async def put(self, content: Content, preview: bytes | None) -> Written:
         """Store a content in place of what its id held. For the caller whose turn the id is."""
@@ -110,7 +118,7 @@ class Writes:
         count, after, written = 0, None, Written([])
         while True:
             page = await self._store.page(user, None, _ERASED_A_STEP, after)
-            ids = sorted(entry.id for entry in page.contents)
+            ids = [entry.id for entry in page.contents]
             erased = await self._delete_step(ids, user)
             count += len(erased.gone)
             written = erased if erased.gone else written  # an overwriting covers all that was erased before
@@ -126,9 +134,7 @@ class Writes:
 
         if not ids:
             return Written([])
-        async with contextlib.AsyncExitStack() as turns:
-            for content_id in ids:
-                await turns.enter_async_context(self.turns.of(content_id))
+        async with self.turns.of(*ids):
             return await self._in_time(step())
 
     async def _index_step(self, step: Coroutine[Any, Any, None]) -> None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import ssl
+import threading
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
@@ -26,15 +28,19 @@ logger = logging.getLogger(__name__)
 _READ_BYTES = 1 << 16  # of a body that nobody reads yet
 _NO_REQUEST = "this is no HTTP request: all of an address has to be ASCII, percent-encoded, and one Host be named"
 _LINGER_S = 5.0  # how long the rest of a body is read and forgotten, so that its sender sees the answer
+_FOR_REQUESTS = 0.8  # of the time for an end: what is left is for the writes under way and the files
 
 _Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class Runner(web.AppRunner):
-    """Runs the application; a connection that waits `idle_s` for a request, or amid its head, is closed."""
+    """Runs the application; a connection that waits `idle_s` for a request, or amid its head, is closed.
 
-    def __init__(self, app: web.Application, idle_s: float) -> None:
-        super().__init__(app)
+    At the end, requests under way are given most of `end_s`.
+    """
+
+    def __init__(self, app: web.Application, idle_s: float, end_s: float = 60.0) -> None:
+        super().__init__(app, shutdown_timeout=_FOR_REQUESTS * end_s)
         self._idle_s = idle_s
 
     async def _make_server(self) -> web.Server:
@@ -52,11 +58,12 @@ class Runner(web.AppRunner):
 
 
 async def serve(
-    app: web.Application, host: str, port: int, idle_s: float, certificate: Certificate | None = None
+    app: web.Application, host: str, port: int, idle_s: float, end_s: float, certificate: Certificate | None = None
 ) -> None:
     """Serve until SIGTERM or SIGINT, by HTTPS where there is a certificate. A second one changes nothing: it ends.
 
-    Raises what the application's start raises, and OSError for a port in use.
+    The process is gone `end_s` after the signal, with exit code 1 where something hangs. Raises what the application's
+    start raises, and OSError for a port in use.
     """
     this = asyncio.current_task()
     assert this is not None
@@ -66,11 +73,12 @@ async def serve(
         nonlocal ending
         if not ending:
             ending = True
+            _end_within(end_s)
             this.cancel()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, end)
-    runner = Runner(app, idle_s)
+    runner = Runner(app, idle_s, end_s)
     try:
         with contextlib.suppress(asyncio.CancelledError):
             await runner.setup()
@@ -79,6 +87,24 @@ async def serve(
             await (certificate.follow() if certificate else asyncio.Event().wait())
     finally:
         await runner.cleanup()
+
+
+def _end_within(seconds: float) -> None:
+    """End the process then, if it still is there. A thread that waits for the disk cannot be ended otherwise.
+
+    Nothing acknowledged is lost by that: it is on the disk. What is under way is done or not, as nobody was told.
+    """
+
+    def end() -> None:
+        logger.error(
+            "not ended within %g s: something hangs, perhaps the disk. What was acknowledged is stored; ending now",
+            seconds,
+        )
+        os._exit(1)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True  # it goes with the process that ends by itself
+    timer.start()
 
 
 def _site(runner: web.AppRunner, host: str, port: int, context: ssl.SSLContext | None) -> web.BaseSite:

@@ -13,7 +13,7 @@ import pytest
 
 from index_sidecar.app import create_app
 from index_sidecar.archive.content import Content
-from index_sidecar.archive.errors import NotReady, StorageUnavailable
+from index_sidecar.archive.errors import NotReady, Overloaded, StorageUnavailable
 from index_sidecar.archive.writes import Writes
 from index_sidecar.http.handlers import SERVICE
 from index_sidecar.settings import Settings
@@ -192,6 +192,29 @@ async def test_a_caller_who_leaves_keeps_the_turn_until_the_write_is_done(tmp_pa
 def test_the_app_starts_nothing_before_it_is_served(settings: Settings) -> None:
     create_app(settings)
     assert not os.path.exists(settings.data_dir)
+
+
+async def test_nobody_waits_for_a_turn_without_limit(tmp_path: Path) -> None:
+    store, index = SqliteStore(tmp_path / "contents.sqlite"), FaissIndex(tmp_path, "float32", 200_000, 0.95)
+    await index.load(store)
+    writes = Writes(store, index, lambda: None, limit_s=30, turn_s=0.3)
+    for content_id in ("a", "b", "c"):
+        async with writes.turns.of(content_id):
+            await writes.put(content_of(content_id, content_id.encode(), user="ada"), None)
+    async with writes.turns.of("b"):  # an add that waits for the model
+        started = time.monotonic()
+        calls = writes.delete("b", None), writes.delete_user("ada"), writes.set_metadata("b", dict, None)
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert 0.2 < time.monotonic() - started < 1
+        assert [type(answer) for answer in answers] == [Overloaded] * 3
+        assert all(isinstance(answer, Overloaded) and answer.retry_after_s >= 1 for answer in answers)
+        async with writes.turns.of("a", "c"):  # what was waited for beside it is free again
+            pass
+    assert (await writes.delete_user("ada"))[0] == 3  # and nothing was erased in part
+    assert not writes.turns._queues
+    await writes.finish()
+    await index.close()
+    await store.close()
 
 
 async def test_waiting_for_a_turn_is_no_fault_of_the_storage(tmp_path: Path) -> None:
