@@ -15,16 +15,19 @@ class Findings:
     """Any other answer than the one that follows from what was acknowledged, and any 500."""
     leaked: list[str] = field(default_factory=list)
     """Erased, and still in an answer or a file; or memory, descriptors and threads that are not given back."""
+    missed: list[str] = field(default_factory=list)
+    """Bounds of time that were not kept, which a machine that others use can cause, too."""
 
     def add(self, other: Findings) -> None:
         """Take over what another comparison found."""
         self.lost += other.lost
         self.wrong += other.wrong
         self.leaked += other.leaked
+        self.missed += other.missed
 
     def none(self) -> bool:
         """Whether everything was as it must be."""
-        return not (self.lost or self.wrong or self.leaked)
+        return not (self.lost or self.wrong or self.leaked or self.missed)
 
 
 @dataclass
@@ -47,6 +50,7 @@ class Row:
             "fault": self.fault,
             "cases": self.cases,
             **{name: len(each) for name, each in found.items()},
+            "missed": self.findings.missed,
             "recovered_s": None if self.recovered_s is None else round(self.recovered_s, 2),
             "figures": self.figures,
             "findings": {name: each[:10] for name, each in found.items() if each},

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,24 +36,24 @@ class FakeProcess:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._port_file = folder / "port"
-        self._process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> None:
         """Start it, as after a reboot: with a new key."""
         self._port_file.unlink(missing_ok=True)
         command = [sys.executable, "-m", "tests.support.fake_torchserve", "--port", str(self.port)]
         command += ["--key-file", str(self.key_file), "--port-file", str(self._port_file)]
-        self._process = subprocess.Popen(command, cwd=ROOT)
+        self.process = subprocess.Popen(command, cwd=ROOT)
         async with asyncio.timeout(30):
             while not (self._port_file.exists() and self._port_file.read_text()):
-                assert self._process.poll() is None
+                assert self.process.poll() is None
                 await asyncio.sleep(0.02)
 
     def kill(self) -> None:
         """As kill -9 does."""
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
 
     async def become(self, **changes: Any) -> None:
         """Change what it answers, and how; sound in everything that is not named."""
@@ -68,6 +69,7 @@ class Resources:
     memory_mb: float
     descriptors: int
     threads: int
+    cpu_s: float
 
 
 @dataclass(kw_only=True)
@@ -131,7 +133,9 @@ class Bench:
     def resources(self) -> Resources:
         assert self.sidecar.process is not None
         process = psutil.Process(self.sidecar.process.pid)
-        return Resources(process.memory_info().rss / 1e6, process.num_fds(), process.num_threads())
+        times = process.cpu_times()
+        held = process.memory_info().rss / 1e6, process.num_fds(), process.num_threads()
+        return Resources(*held, times.user + times.system)
 
 
 @dataclass(kw_only=True)
@@ -139,6 +143,27 @@ class FakeBench(Bench):
     """... in front of a fake one, which can be told to fail."""
 
     fake: FakeProcess
+
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[None]:
+        """The servers on other cores than this process, which sends: as from another machine. Not with one core."""
+        cores = os.sched_getaffinity(0)
+        servers = [self.sidecar.process, self.fake.process]
+        mine = {max(cores)}
+        if len(cores) > 1:
+            _pin(os.getpid(), mine)
+            for server in servers:
+                _pin(server.pid if server else 0, cores - mine)
+        try:
+            yield
+        finally:
+            _pin(os.getpid(), cores)
+
+
+def _pin(pid: int, cores: Set[int]) -> None:
+    """For all threads that there are; those to come follow the one that starts them."""
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        os.sched_setaffinity(int(thread), cores)
 
 
 @contextlib.asynccontextmanager

@@ -100,7 +100,7 @@ async def crowd(folder: Path, count: int, names: list[str], tell: Callable[[], N
                 "slowest of others ms": round(1000 * max(latencies), 1),
             }
             if statistics.median(latencies) > 0.5:
-                it.findings.wrong.append(f"others waited {statistics.median(latencies):.2f} s")
+                it.findings.missed.append(f"others waited {statistics.median(latencies):.2f} s")
             rows.append(Row(PART, f"{count} clients {name}", count, it.findings, seconds, figures))
             tell()
     return rows
