@@ -24,10 +24,11 @@ from .embedding.previews import Previews
 from .embedding.torchserve import TorchServeEmbedder
 from .http.auth import ACCESS, Access, identify
 from .http.body import Bodies
+from .http.door import DOOR, Door
 from .http.export import EXPORTER
 from .http.guard import GUARD, Guard, keep_foreign_pages_out, secure_answers
 from .http.handlers import BODIES, EMBEDDER, SERVICE
-from .http.middlewares import answer_errors, log_access, name_request
+from .http.middlewares import REFUSALS, Refusals, answer_errors, log_access, name_request
 from .http.openapi import document
 from .http.pages import CONTRACT
 from .http.peers import Peers
@@ -55,12 +56,15 @@ _CALLS_A_WRITE = 4  # to a cluster, at most
 
 def create_app(settings: Settings) -> web.Application:
     """The sidecar as an aiohttp application. Its start raises StoreError or ModelMismatch when it must not run."""
-    # From the outside in. The request's name comes first, for all that is logged within bears it; the access log sees
-    # the status that goes out, so errors become answers within it; and so do they get the headers that browsers ask
-    # for, without which a page could not read them. Foreign pages are kept out before anybody asks whose key it is.
+    # From the outside in, and door.py before all of them. The request's name comes first, for all that is logged
+    # within bears it; the access log sees the status that goes out, so errors become answers within it; and so do they
+    # get the headers that browsers ask for, without which a page could not read them. Foreign pages are kept out
+    # before anybody asks whose key it is.
     app = web.Application(
         middlewares=[name_request, log_access, secure_answers, answer_errors, keep_foreign_pages_out, identify]
     )
+    app[REFUSALS] = Refusals()
+    app[DOOR] = Door(CALLS, app[REFUSALS])
     app[GUARD] = _guard(settings)
     app[ACCESS] = _access(settings)
     app[_SETTINGS] = settings
@@ -125,7 +129,8 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
             app[EXPORTER] = Exporter(on_nodes)
         stack.push_async_callback(service.finish)
         app[SERVICE] = service
-        tasks = [asyncio.create_task(each) for each in (*work, _watch_model(service, embedder), _warm_up())]
+        work += [_watch_model(service, embedder), app[DOOR].watch(service.model.refusal), _warm_up()]
+        tasks = [asyncio.create_task(each) for each in work]
         yield
         for task in tasks:
             task.cancel()

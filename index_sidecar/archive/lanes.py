@@ -71,8 +71,9 @@ class Lanes:
         """As `Embedder.embed`, when it is this content's turn. Raises Overloaded when that is too far off."""
         if lane is Lane.SEARCH:
             self._searched_at = time.monotonic()
+        if (refusal := self.refusal(lane)) is not None:
+            raise refusal
         waiting = _Waiting(WORK[content_type], lane)
-        self._check_wait(lane)
         await self._wait(waiting)
         try:
             return await self._embedder.embed(data, content_type)
@@ -85,13 +86,13 @@ class Lanes:
         """How many contents wait in a lane."""
         return len(self._waiting[lane])
 
-    def _check_wait(self, lane: Lane) -> None:
+    def refusal(self, lane: Lane) -> Overloaded | None:
+        """What a content that comes now would be told, where it would wait too long."""
         ahead = self._queued[Lane.SEARCH] + sum(self._under_way.values())
         if lane is Lane.ADD:
             ahead += self._queued[Lane.ADD]
         wait_s = ahead / self._speed.work_a_second
-        if wait_s > self._queue_s and self._queued[lane]:
-            raise _overloaded(wait_s)
+        return _overloaded(wait_s) if wait_s > self._queue_s and self._queued[lane] else None
 
     async def _wait(self, waiting: _Waiting) -> None:
         self._waiting[waiting.lane].append(waiting)

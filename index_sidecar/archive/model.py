@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .content import ContentType, Embedding, Original
+from .errors import Overloaded
 from .lanes import Lane, Lanes
 from .ports import Embedder, Store
 from .query_cache import QueryCache
@@ -22,6 +23,10 @@ class Model:
     async def check(self) -> str:
         """The served model's fingerprint."""
         return (await self._embed(b"ready?", "text", Lane.SEARCH)).fingerprint
+
+    def refusal(self, lane: Lane) -> Overloaded | None:
+        """What a content that comes now would be told, where the lane to the model has no room for it."""
+        return self._lanes.refusal(lane)
 
     async def embed_content(self, original: Original, content_type: ContentType) -> Embedding:
         """The vector of what is added."""

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from ..archive.content import CONTENT_TYPES, Target
 from ..archive.errors import InvalidInput
+from ..archive.lanes import Lane
 from ..archive.ports import Embedder
 from ..archive.search import Listed, Search
 from ..archive.service import ContentService
@@ -49,13 +50,14 @@ from .search_body import read_search
 SERVICE = web.AppKey("service", ContentService)
 EMBEDDER = web.AppKey("embedder", Embedder)
 BODIES = web.AppKey("bodies", Bodies)
+_LARGE_BYTES = 64 * 1024
 
 
 async def add_content(request: web.Request, query: Query) -> web.Response:
     """Store the body under an id; 201 when it is new there."""
     started = time.perf_counter()
     only_user, only_new = only_user_of(request), wants_new(request)
-    request.app[SERVICE].check_ready()  # before the body, which may be large, is read for nothing
+    _check_room(request, Lane.ADD)
     async with request.app[BODIES].read(request, query) as original:
         user, near = acting_user(request, query.get(OWNER)), query.get(NEAR)
         await request.app[ACCESS].count_model(request, query[TYPE])
@@ -78,7 +80,7 @@ async def retrieve_contents(request: web.Request, query: Query) -> web.Response:
 
 async def _retrieve(request: web.Request, query: Query, target: Target | None) -> web.Response:
     started = time.perf_counter()
-    request.app[SERVICE].check_ready()
+    _check_room(request, Lane.SEARCH)
     async with request.app[BODIES].read(request, query) as original:
         search = _search(query, query[TARGET] if target is None else target)
         await request.app[ACCESS].count_model(request, query[TYPE])
@@ -183,6 +185,14 @@ async def _get_content_called(content_id: str, request: web.Request) -> web.Resp
     query = Query([ID])
     query.add(ID.name, content_id.encode())
     return await get_content(request, query)
+
+
+def _check_room(request: web.Request, lane: Lane) -> None:
+    """Refuse, before the body is read, what would be refused after it; a small one may need no room at the model."""
+    service = request.app[SERVICE]
+    service.check_ready()
+    if (request.content_length or 0) > _LARGE_BYTES and (refusal := service.model.refusal(lane)) is not None:
+        raise refusal
 
 
 def _search(query: Query, target: Target) -> Search:

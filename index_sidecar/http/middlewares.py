@@ -5,6 +5,7 @@ aiohttp 3 takes a middleware without its decorator for a factory of the old kind
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
@@ -14,7 +15,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from ..access.roles import OWNER
-from ..archive.errors import ContentError
+from ..archive.errors import ContentError, Overloaded
 from ..archive.request_id import request_id
 from . import answers, failures
 from .auth import CALLER
@@ -23,6 +24,28 @@ logger = logging.getLogger(__name__)
 access_logger = logging.getLogger("index_sidecar.access")
 
 _SAFE_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_TOGETHER_S = 1.0
+
+
+class Refusals:
+    """Refusals for overload: one line a second tells how many, so that the log costs less than what is refused."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def count(self) -> None:
+        """One more."""
+        self._count += 1
+        if self._count == 1:
+            asyncio.get_running_loop().call_later(_TOGETHER_S, self._tell)
+
+    def _tell(self) -> None:
+        access_logger.warning("refused for overload", extra={"status": 503, "count": self._count})
+        self._count = 0
+
+
+REFUSALS = web.AppKey("refusals", Refusals)
+_OVERLOADED = web.RequestKey("overloaded", bool)
 
 
 @web.middleware
@@ -42,9 +65,15 @@ def begin_request(request: web.BaseRequest) -> None:
 
 @web.middleware
 async def log_access(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Write one line about the request: its route, not its path, for ids and users are the archive's business."""
+    """Write one line about the request: its route, not its path, for ids and users are the archive's business.
+
+    Of requests refused for overload, one line a second about all of them.
+    """
     started = time.perf_counter()
     response = await handler(request)
+    if request.get(_OVERLOADED):
+        request.app[REFUSALS].count()
+        return response
     resource = request.match_info.route.resource
     fields = {
         "method": request.method,
@@ -65,6 +94,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     try:
         return await handler(request)
     except ContentError as error:
+        request[_OVERLOADED] = isinstance(error, Overloaded)
         return failures.content_error(error)
     except (web.HTTPNotFound, web.HTTPMethodNotAllowed) as error:
         return failures.no_call(error, f"{request.method} {request.rel_url.raw_path}")

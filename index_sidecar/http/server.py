@@ -19,6 +19,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from . import answers, failures
+from .door import DOOR, Door
 from .guard import secure
 from .middlewares import access_logger, begin_request
 from .tls import Certificate
@@ -46,7 +47,7 @@ class Runner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
         return _Server(
-            _before_routes(made.request_handler),
+            _before_routes(made.request_handler, self.app[DOOR]),
             request_factory=made.request_factory,
             handler_cancellation=True,  # who has left costs nothing more; a write that has begun goes on (writes.py)
             keepalive_timeout=self._idle_s,
@@ -148,10 +149,12 @@ class _Connection(web.RequestHandler):
         return _closing(request, answer)
 
 
-def _before_routes(handler: _Handler) -> _Handler:
-    """`handler`, with an answer of ours to what it refuses before any middleware."""
+def _before_routes(handler: _Handler, door: Door) -> _Handler:
+    """`handler`, with an answer of ours to what is refused before any middleware."""
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        if (refused := door.turn_away(request)) is not None:
+            return refused
         if request.headers.get("Expect", "100-continue").lower() == "100-continue":
             return await handler(request)
         begin_request(request)

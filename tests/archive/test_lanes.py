@@ -120,7 +120,7 @@ async def test_who_leaves_in_the_moment_of_their_turn_takes_nobodys_place() -> N
             return await super().embed(data, content_type)
 
     model = Model(text_s=0.0)
-    lanes = Lanes(model, queue_s=1)
+    lanes = Lanes(model, queue_s=60)  # nothing here waits in vain
     for _ in range(5):  # more places than there are
         model.done.clear()
         held = [asyncio.create_task(lanes.embed(b"held", "text", Lane.SEARCH)) for _ in range(256)]

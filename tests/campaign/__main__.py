@@ -39,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"these alone, of {', '.join(names)}; what is known of the others stays",
     )
     parser.add_argument("--kills", type=int, default=500, help="how often the sidecar is killed")
+    parser.add_argument("--kill-minutes", type=float, default=180.0, help="after which no more kills are begun")
     parser.add_argument("--rounds", type=int, default=5, help="how often each fault is tried")
     parser.add_argument("--reader-s", type=float, default=60.0, help="how long a foreign reader holds the database")
     parser.add_argument("--overload-s", type=float, default=20.0, help="how long each overload is measured")

@@ -72,10 +72,12 @@ _OVERLOAD: dict[str, Case] = {
 PARTS: dict[str, Part] = {
     "kills": Part(
         {
-            "sidecar": lambda it, folder, tell: kills.kill_sidecar(folder, it.kills, it.seed, tell),
+            "sidecar": lambda it, folder, tell: kills.kill_sidecar(
+                folder, it.kills, it.seed, tell, 60 * it.kill_minutes
+            ),
             "fake": lambda it, folder, tell: kills.kill_torchserve(folder, max(it.kills // 10, 1), it.seed, tell),
         },
-        ("kills", "seed"),
+        ("kills", "kill_minutes", "seed"),
     ),
     "faults": Part(_FAULTS, ("rounds", "reader_s", "seed")),
     "overload": Part(_OVERLOAD, ("overload_s",)),
