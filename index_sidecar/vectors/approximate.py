@@ -100,10 +100,6 @@ class ApproximateVectors:
         """As `ExactVectors.scores`, of the float16 rows."""
         return self._rows.scores(query, rows)
 
-    def reserve(self, rows: int) -> None:
-        """Take the memory for so many rows at once; the index is empty."""
-        self._rows.reserve(rows)
-
     def append(self, vectors: Vector, lists: Lists | None = None) -> None:
         """Add rows at the end; `lists`, as far as known (-1 where not), spares the search for the nearest centroid."""
         first = len(self)

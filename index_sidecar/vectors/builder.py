@@ -115,7 +115,6 @@ class IndexBuilder:
             return Verdict(None, {}, 0.0)
         fresh = ApproximateVectors(trained)
         del sample
-        await self._background(fresh.reserve, rows)
         rows = await self._in_thread(shelf.note_touched)
         for first in range(0, rows, _ROWS_A_PAGE):
             page = np.arange(first, min(first + _ROWS_A_PAGE, rows))

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ..archive.content import DIMENSION, Vector
 from .allowed import Among
+from .memory import GrowingMemory
 from .rows import MARGIN, Allowed, Codes, Lists, Rows, Scores
 
 DType = Literal["float32", "float16"]
@@ -33,7 +34,7 @@ _workers = ThreadPoolExecutor(_THREADS, "index-search", initializer=faiss.omp_se
 
 
 class ExactVectors:
-    """Rows of float32 or float16, which Faiss holds. Scores are of the kept values: float16 is off by up to 2e-4."""
+    """Rows of float32 or float16, which Faiss reads. Scores are of the kept values: float16 is off by up to 2e-4."""
 
     kind: Literal["exact"] = "exact"
     complete = True  # a search finds all of the k best
@@ -50,13 +51,16 @@ class ExactVectors:
         else:
             half = faiss.ScalarQuantizer.QT_fp16
             self.index = faiss.IndexScalarQuantizer(DIMENSION, half, faiss.METRIC_INNER_PRODUCT)
+        self._memory = GrowingMemory()
+        self.index.codes.is_owned = False
+        self._hold(0)
 
     def __len__(self) -> int:
         return int(self.index.ntotal)
 
     @property
     def memory_bytes(self) -> int:
-        """Of the rows; what Faiss keeps in reserve for the next ones not counted."""
+        """Of the rows; what is kept in reserve for the next ones not counted."""
         return len(self) * int(self.index.code_size)
 
     def memory(self) -> list[Codes]:
@@ -73,14 +77,18 @@ class ExactVectors:
         vectors: Vector = self.index.sa_decode(self._codes()[rows])
         return vectors
 
-    def reserve(self, rows: int) -> None:
-        """Take the memory for so many rows at once; the index is empty."""
-        self.index.codes.resize(rows * self.index.code_size)
-        self.index.codes.resize(0)
-
     def append(self, vectors: Vector, lists: Lists | None = None) -> None:
         """Add rows at the end; there are no lists here."""
-        self.index.add(np.ascontiguousarray(vectors))
+        first = len(self)
+        self._hold(first + len(vectors))
+        self.index.sa_encode(np.ascontiguousarray(vectors), self._codes()[first:])
+
+    def _hold(self, rows: int) -> None:
+        """Have so many rows, of which those that are new hold nothing yet."""
+        size = rows * int(self.index.code_size)
+        codes = self.index.codes
+        codes.c_ptr, codes.c_size = self._memory.holding(size), size
+        self.index.ntotal = rows
 
     def overwrite(self, row: int, vector: Vector) -> None:
         """Put another vector in a row's place."""
@@ -92,13 +100,12 @@ class ExactVectors:
         codes = self._codes()
         codes[row] = codes[last]
         codes[last] = 0  # erased means gone from memory, too
-        self.index.codes.resize(last * self.index.code_size)
-        self.index.ntotal = last
+        self._hold(last)
 
     def release(self) -> None:
-        """Empty it and give its memory back without the GIL, which Python's own destructor keeps: 160 ms at 1M rows."""
-        self.index.reset()
-        self.index.permute_entries(np.empty(0, np.int64))  # swaps the rows for a new and empty block, and frees them
+        """Empty it and give its memory back; of no use afterwards."""
+        self._hold(0)
+        self._memory.release()
 
     def scores(self, query: Vector, rows: Rows) -> npt.NDArray[np.float64]:
         """Of each row the cosine in float64, rounded to 1e-6: the same whatever else is asked for at that moment."""

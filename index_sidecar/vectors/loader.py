@@ -41,7 +41,6 @@ class IndexLoader:
         snapshot = self._restore(shelf, recall) if rows > exact_rows else None
         if snapshot is None:
             self._snapshots.delete(content_type)
-        shelf.vectors.reserve(rows)
         self._fill(shelf, snapshot)
         kind, unsaved, seconds = shelf.vectors.kind, shelf.vectors.unsaved, time.monotonic() - started
         logger.info(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import resource
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -92,3 +94,20 @@ def test_a_search_among_some_rows_finds_the_best_of_them_and_all_that_tie(
         assert set(np.flatnonzero(true > least - 1e-7)) <= set(found.tolist())
         assert len(set(found.tolist())) == len(found) <= np.count_nonzero(true > least - 1e-5)
         assert vectors.scores(query, found) == pytest.approx(true[found], abs=2e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_it_grows_where_a_copy_of_it_has_no_room(many: Vector, dtype: DType) -> None:
+    vectors = ExactVectors(dtype)
+    vectors.append(many)
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    room = vectors.memory_bytes * 3 // 4
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + room, hard))
+    try:
+        for first in range(0, 5000, 1000):
+            vectors.append(many[first : first + 1000])
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    both = np.concatenate([many, many[:5000]])
+    assert np.abs(vectors.read(np.arange(38_333)) - both).max() < 1e-3
