@@ -22,13 +22,13 @@ from .archive.query_cache import QueryCache
 from .archive.service import ContentService
 from .embedding.previews import Previews
 from .embedding.torchserve import TorchServeEmbedder
-from .http.auth import ACCESS, Access, identify
+from .http.auth import ACCESS, Access, identify, tell_quotas
 from .http.body import Bodies
 from .http.door import DOOR, Door
 from .http.export import EXPORTER
-from .http.guard import GUARD, Guard, keep_foreign_pages_out, secure_answers
+from .http.guard import GUARD, Guard, answer_preflights, keep_foreign_pages_out, tell_browsers
 from .http.handlers import BODIES, EMBEDDER, SERVICE
-from .http.middlewares import REFUSALS, Refusals, answer_errors, log_access, name_request
+from .http.middlewares import REFUSALS, Refusals, answer_errors, log_access, name_request, tell_name
 from .http.openapi import document
 from .http.pages import CONTRACT
 from .http.peers import Peers
@@ -57,12 +57,13 @@ _CALLS_A_WRITE = 4  # to a cluster, at most
 def create_app(settings: Settings) -> web.Application:
     """The sidecar as an aiohttp application. Its start raises StoreError or ModelMismatch when it must not run."""
     # From the outside in, and door.py before all of them. The request's name comes first, for all that is logged
-    # within bears it; the access log sees the status that goes out, so errors become answers within it; and so do they
-    # get the headers that browsers ask for, without which a page could not read them. Foreign pages are kept out
-    # before anybody asks whose key it is.
+    # within bears it; the access log sees the status that goes out, so errors become answers within it. Foreign pages
+    # are kept out before anybody asks whose key it is.
     app = web.Application(
-        middlewares=[name_request, log_access, secure_answers, answer_errors, keep_foreign_pages_out, identify]
+        middlewares=[name_request, log_access, answer_preflights, answer_errors, keep_foreign_pages_out, identify]
     )
+    # To the head of every answer as it goes out, also of one that streams and of one that refuses.
+    app.on_response_prepare.extend([tell_name, tell_browsers, tell_quotas])
     app[REFUSALS] = Refusals()
     app[DOOR] = Door(CALLS, app[REFUSALS])
     app[GUARD] = _guard(settings)

@@ -20,7 +20,8 @@ from index_sidecar.sqlite.store import SqliteStore
 
 from .support.contents import content_of
 from .support.fake_torchserve import FINGERPRINT, FakeTorchServe
-from .support.sidecar import Sidecar, SidecarProcess, running, serving
+from .support.sidecar import AUTHORIZATION, Sidecar, SidecarProcess, running, serving
+from .support.wire import request
 
 OTHER_MODEL = "clip-vit-b-32:openai:fedcba9876543210:p1"
 
@@ -33,7 +34,7 @@ async def test_while_the_index_is_built_nothing_but_looking_is_served(settings: 
     store = SqliteStore(settings.data_dir / "contents.sqlite")
     await asyncio.gather(*(store.put(content_of(f"id {i}", b"%d" % i)) for i in range(10_000)))
     await store.close()
-    async with TestClient(serving(settings)) as client:
+    async with TestClient(serving(settings), headers=AUTHORIZATION) as client:
         sidecar = Sidecar(client)
         refused = await asyncio.gather(
             sidecar.call("GET", "/ready"),
@@ -44,7 +45,7 @@ async def test_while_the_index_is_built_nothing_but_looking_is_served(settings: 
         for path in ("add_content?id=a&type=text", "retrieve?type=text"):  # before the body is here
             assert client.port is not None
             reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
-            writer.write(f"POST /{path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999\r\n\r\n".encode())
+            writer.write(request(f"/{path}", None, "Content-Length: 9999"))
             async with asyncio.timeout(2):
                 assert b" 503 " in await reader.readline()
             writer.close()
@@ -138,7 +139,7 @@ async def test_a_second_signal_ends_the_process_as_quietly(settings: Settings, f
     with _process(settings) as process:
         await asyncio.to_thread(process.start)
         fake.delay_s = 1.0  # the request under way is answered, signals or not
-        async with ClientSession() as client:
+        async with ClientSession(headers=AUTHORIZATION) as client:
             asking = asyncio.create_task(client.post(f"{process.url}/add_content?id=a&type=text", data=b"one"))
             while len(fake.requests) < 2:  # the first is the check of the model
                 await asyncio.sleep(0.01)

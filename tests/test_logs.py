@@ -13,7 +13,7 @@ from yarl import URL
 from index_sidecar.settings import Settings
 
 from .support.fake_torchserve import SECRET, FakeTorchServe
-from .support.sidecar import SidecarProcess
+from .support.sidecar import AUTHORIZATION, SidecarProcess
 
 # Paths by which a caller would like to end a line, forge another, or speak to the operator's terminal.
 PATHS = ["/contents/a%0A2026-01-01%20ERROR%20forged", "/contents/%1B%5B2J", "/nowhere%0D%0A%22%7D%E2%80%A8", "/%C2%85"]
@@ -24,7 +24,7 @@ async def _log_of(settings: Settings, fake: FakeTorchServe, log_format: str) -> 
     process = SidecarProcess(settings.data_dir, fake.url, fake.key_file, LOG_FORMAT=log_format)
     with process:
         await asyncio.to_thread(process.start)
-        async with aiohttp.ClientSession() as session:
+        async with aiohttp.ClientSession(headers=AUTHORIZATION) as session:
 
             async def call(method: str, path: str, data: bytes = b"", request_id: str = "id-1") -> int:
                 url, headers = URL(process.url + path, encoded=True), {"X-Request-ID": request_id}

@@ -8,7 +8,8 @@ import hashlib
 import time
 from pathlib import Path
 
-from .keys import NAME, Key, KeysError, LastUse, changed_keys, new_key, read_keys
+from .keys import NAME, Key, KeysError, changed_keys, new_key, read_keys
+from .last_use import LastUse
 from .roles import Role
 
 HELP = "add, list and revoke API keys"
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace, path: Path, last_used: Path) -> list[str]
     if arguments.action == "add":
         return [add_key(path, arguments.name, Role.named(arguments.role), arguments.user, arguments.expires)]
     if arguments.action == "revoke":
-        _revoke(path, arguments.name)
+        revoke_key(path, arguments.name)
         return [f"{arguments.name} is revoked"]
     return _table(read_keys(path), LastUse.read(last_used))
 
@@ -59,7 +60,8 @@ def add_key(path: Path, name: str, role: Role, user: str | None, expires: float 
     return key
 
 
-def _revoke(path: Path, name: str) -> None:
+def revoke_key(path: Path, name: str) -> None:
+    """Make a key worthless. Raises KeysError where there is none of this name."""
     with changed_keys(path) as keys:
         left = [each for each in keys if each.name != name]
         if len(left) == len(keys):

@@ -18,16 +18,18 @@ import hashlib
 import hmac
 import json
 import logging
+import math
 import os
 import re
 import secrets
 import string
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 
+from .last_use import LastUse
 from .roles import Caller, Role
 
 logger = logging.getLogger(__name__)
@@ -40,7 +42,6 @@ _RANDOM_CHARACTERS = 32
 _CHECKSUM_CHARACTERS = 6
 _LOOK_S = 0.5
 _LEAST_SECRET_CHARACTERS = 32  # of a key that an operator made elsewhere
-_NOBODY = bytes(32)
 
 
 class KeysError(Exception):
@@ -121,6 +122,23 @@ def changed_keys(path: Path) -> Iterator[list[Key]]:
             os.close(folder)
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A key as it is looked up: `expires` is infinite where it never does."""
+
+    sha256: bytes
+    caller: Caller
+    expires: float
+
+    @classmethod
+    def of(cls, key: Key) -> _Known:
+        expires = math.inf if key.expires is None else key.expires
+        return cls(bytes.fromhex(key.sha256), Caller(key.name, key.role, key.user), expires)
+
+
+_NOBODY = _Known(bytes(32), Caller("nobody", Role.READER), -math.inf)
+
+
 class Keys:
     """Tells whose a key is, by the file as it is now."""
 
@@ -133,7 +151,7 @@ class Keys:
         self._admin_key_file = admin_key_file
         self._used = LastUse(last_used) if last_used is not None else None
         self._seen: tuple[object, ...] = ()
-        self._by_sha256: dict[bytes, Key] = {}
+        self._by_sha256: dict[bytes, _Known] = {}
         self._look_at = 0.0
         self._read()
 
@@ -147,23 +165,23 @@ class Keys:
         """
         self._look()
         digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
-        found = self._by_sha256.get(digest)
-        same = hmac.compare_digest(bytes.fromhex(found.sha256) if found else _NOBODY, digest)
-        if found is None or not same or (found.expires is not None and found.expires <= time.time()):
+        found = self._by_sha256.get(digest, _NOBODY)
+        same, now = hmac.compare_digest(found.sha256, digest), time.time()
+        if found is _NOBODY or not same or found.expires <= now:
             return None
         if self._used is not None:
-            self._used.note(found.name)
-        return Caller(found.name, found.role, found.user)
+            self._used.note(found.caller.name, now)
+        return found.caller
 
     def _look(self) -> None:
         if time.monotonic() < self._look_at:
             return
         self._look_at = time.monotonic() + _LOOK_S
         if self._stamps() != self._seen:
-            before = set(self._by_sha256.values())
+            before = self._keys
             try:
                 self._read()
-                _audit(before, set(self._by_sha256.values()))
+                _audit(before, self._keys)
             except KeysError as error:
                 logger.error("%s; the keys of before stay", error)
                 self._seen = self._stamps()
@@ -172,14 +190,16 @@ class Keys:
         seen, keys = self._stamps(), read_keys(self._path)
         if self._admin_key_file is not None:
             keys.append(_admin_key(self._admin_key_file))
-        self._by_sha256 = {bytes.fromhex(key.sha256): key for key in keys}
+        known = [_Known.of(key) for key in keys]
+        self._by_sha256 = {each.sha256: each for each in known}
+        self._keys = frozenset(keys)
         self._seen = seen
 
     def _stamps(self) -> tuple[object, ...]:
         return tuple(stamp(path) for path in (self._path, self._admin_key_file) if path is not None)
 
 
-def _audit(before: set[Key], after: set[Key]) -> None:
+def _audit(before: Set[Key], after: Set[Key]) -> None:
     """One log line for each key that has come or gone."""
     for what, keys in (("API key added", after - before), ("API key revoked", before - after)):
         for key in sorted(keys, key=lambda key: key.name):
@@ -205,37 +225,3 @@ def _admin_key(path: Path) -> Key:
             f"ADMIN_KEY_FILE={path} is shorter than {_LEAST_SECRET_CHARACTERS} characters: it can be guessed"
         )
     return Key("admin-key-file", Role.ADMIN, None, hashlib.sha256(key.encode()).hexdigest(), 0.0)
-
-
-class LastUse:
-    """When each key was last used, to the hour: enough to see which can go, and hardly ever a write."""
-
-    _GRAIN_S = 3600
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._hours = self.read(path)
-        self._told = False
-
-    @classmethod
-    def read(cls, path: Path) -> dict[str, float]:
-        """By name, in Unix seconds; nothing where nothing is known."""
-        try:
-            return {str(name): float(at) for name, at in json.loads(path.read_text()).items()}
-        except (OSError, ValueError, AttributeError, TypeError):
-            return {}
-
-    def note(self, name: str) -> None:
-        """This key was used now."""
-        hour = time.time() // self._GRAIN_S * self._GRAIN_S
-        if self._hours.get(name) == hour:
-            return
-        self._hours[name] = hour
-        temporary = self._path.with_name(self._path.name + ".tmp")
-        try:
-            temporary.write_text(json.dumps(self._hours))
-            temporary.replace(self._path)
-        except OSError as error:
-            if not self._told:
-                logger.warning("when keys were last used cannot be kept: %s", error)
-                self._told = True

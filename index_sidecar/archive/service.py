@@ -113,8 +113,7 @@ class ContentService:
     async def retrieve(self, original: Original, content_type: ContentType, search: Search) -> Retrieved:
         """The contents most similar to a text or an image.
 
-        One ranking of the k best of both types for `any` or of one type; for `each`, the k best texts, then the k
-        best images.
+        One ranking of the k best for `any` or for one type; for `each` the k best texts, then the k best images.
         """
         return await self.search([Part(original, content_type)], search)
 
@@ -163,15 +162,16 @@ class ContentService:
             raise NotFound("no content has this id")
         return content
 
-    async def change_metadata(self, content_id: str, patch: Any, only_user: str | None = None) -> Content:
-        """The content with its metadata changed by a merge patch (RFC 7396), durably; the model is not asked.
+    async def change_metadata(self, content_id: str, patch: Any, only_user: str | None = None) -> tuple[Content, bool]:
+        """The content with its metadata changed by a merge patch (RFC 7396), durably, and whether that changed it.
 
         Raises InvalidInput, NotFound, or Forbidden where it is another's than `only_user`.
         """
         self.check_ready()
         content, written = await self._writes.set_metadata(content_id, lambda before: merged(before, patch), only_user)
-        await written.is_overwritten(self._erase_wait_s)
-        return content
+        if written is not None:
+            await written.is_overwritten(self._erase_wait_s)
+        return content, written is not None
 
     async def delete_content(self, content_id: str, only_user: str | None = None) -> Erased:
         """Erase a content, durably. Raises NotFound, or Forbidden where it is another's than `only_user`."""

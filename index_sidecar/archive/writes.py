@@ -60,8 +60,11 @@ class Writes:
 
     async def set_metadata(
         self, content_id: str, change: Callable[[Metadata], Metadata], only_user: str | None
-    ) -> tuple[Content, Written]:
-        """The content with its metadata changed. Raises NotFound, Forbidden as `delete`, and what `change` raises."""
+    ) -> tuple[Content, Written | None]:
+        """The content with its metadata changed, and what was written: None where that was nothing.
+
+        Raises NotFound, Forbidden as `delete`, and what `change` raises.
+        """
         return await self._whole(self._set_metadata(content_id, change, only_user))
 
     async def delete(self, content_id: str, only_user: str | None) -> Written:
@@ -84,16 +87,16 @@ class Writes:
 
     async def _set_metadata(
         self, content_id: str, change: Callable[[Metadata], Metadata], only_user: str | None
-    ) -> tuple[Content, Written]:
-        async def step() -> tuple[Content, Written]:
+    ) -> tuple[Content, Written | None]:
+        async def step() -> tuple[Content, Written | None]:
             content = await self._store.get(content_id)
             check_owner(content, only_user)
             if content is None:
                 raise NotFound("no content has this id")
             changed = replace(content, metadata=change(content.metadata))
-            written: Written | None = Written([])
-            if write_metadata(changed.metadata) != write_metadata(content.metadata):
-                written = await self._store.set_metadata(content_id, changed.metadata)
+            if write_metadata(changed.metadata) == write_metadata(content.metadata):
+                return content, None
+            written = await self._store.set_metadata(content_id, changed.metadata)
             if written is None:  # on a cluster another sidecar may have erased it
                 raise NotFound("no content has this id")
             return changed, written

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+from collections.abc import Mapping
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -16,7 +17,7 @@ from aiohttp.typedefs import Handler
 from ..access.keys import Keys
 from ..access.roles import OWNER, Caller, Role
 from ..archive.content import ContentType
-from ..archive.errors import Forbidden, TooManyRequests, Unauthorized
+from ..archive.errors import Forbidden, Unauthorized
 from .guard import PROBES
 from .peers import Peers
 from .rates import PICTURE_COST, Rates
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 audit_logger = logging.getLogger("index_sidecar.audit")
 
 CALLER = web.RequestKey("caller", Caller)
+_COUNTED = web.RequestKey("counted", str)  # against whom
 
 # The scheme has no case, the key has; some clients send more than one blank.
 _BEARER = re.compile(r"bearer +([^\s]{1,512}) *", re.IGNORECASE)
@@ -45,7 +47,7 @@ class Access:
         """Whether no key is asked for."""
         return self._keys is None
 
-    async def identify(self, request: web.Request) -> Caller | None:
+    def identify(self, request: web.Request) -> Caller | None:
         """Whose key the request bears; None when it bears none. Raises Unauthorized for one that is nobody's."""
         if self._keys is None:
             return OWNER
@@ -57,46 +59,42 @@ class Access:
             raise Unauthorized(f"the Authorization header is not of the scheme Bearer: {_ASK}", "invalid_authorization")
         caller = self._keys.caller(bearer.group(1))
         if caller is None:
-            await self._refuse(request)
+            self._refuse(request)
         return caller
 
-    async def _refuse(self, request: web.Request) -> None:
+    def _refuse(self, request: web.Request) -> None:
         peer = self._peers.of(request)
-        try:
-            if not self._peers.is_proxy(request):
-                await self._rates.take("wrong keys", peer)
-        except TooManyRequests:
-            raise  # and no line in the log: whoever tries keys must not fill it
+        if not self._peers.is_proxy(request):
+            self._rates.take("wrong keys", peer)  # past it no line in the log, which whoever tries keys must not fill
         logger.warning("an API key was refused", extra={"peer": peer})
         raise Unauthorized("this API key is unknown, expired or revoked", "invalid_key")
 
-    async def count(self, request: web.Request) -> list[tuple[str, str]]:
-        """Count a request against its caller; the headers that tell what is left. Raises TooManyRequests."""
-        if self._keys is None:
-            return []
-        name = self.name(request)
-        await self._rates.take("requests", name)
-        quotas = await self._rates.quotas(name)
-        if not quotas:
-            return []
-        return [
-            ("RateLimit-Policy", ", ".join(quota.policy for quota in quotas)),
-            ("RateLimit", ", ".join(quota.state for quota in quotas)),
-        ]
-
-    async def count_model(self, request: web.Request, content_type: ContentType) -> None:
-        """Count a content that the model may be asked for. Raises TooManyRequests."""
+    def count(self, request: web.Request) -> None:
+        """Count a request against its caller. Raises TooManyRequests."""
         if self._keys is not None:
-            await self._rates.take("model", self.name(request), PICTURE_COST if content_type == "image" else 1)
+            request[_COUNTED] = self.name(request)
+            self._rates.take("requests", request[_COUNTED])
 
-    async def count_one_more(self, request: web.Request) -> None:
+    def count_model(self, request: web.Request, *types: ContentType) -> None:
+        """Count contents that the model may be asked for, all or none. Raises TooManyRequests."""
+        if self._keys is not None and types:
+            work = sum(PICTURE_COST if content_type == "image" else 1 for content_type in types)
+            self._rates.take("model", request[_COUNTED], work)
+
+    def count_one_more(self, request: web.Request) -> None:
         """Count a content that came with others as a request of its own. Raises TooManyRequests."""
         if self._keys is not None:
-            await self._rates.take("requests", self.name(request))
+            self._rates.take("requests", request[_COUNTED])
+
+    def quotas(self, request: web.Request) -> Mapping[str, str]:
+        """The headers that tell a caller whose request was counted what is left."""
+        if not self._rates.policy or _COUNTED not in request:
+            return {}
+        return {"RateLimit-Policy": self._rates.policy, "RateLimit": self._rates.state(request[_COUNTED])}
 
     def one_of_many(self, request: web.Request) -> contextlib.AbstractContextManager[None]:
         """As `Rates.one_of_many`, for the request's caller."""
-        return self._rates.one_of_many(self.name(request))
+        return self._rates.one_of_many(request[_COUNTED])
 
     def name(self, request: web.Request) -> str:
         """Whom limits count: the key, else the peer."""
@@ -119,18 +117,19 @@ ACCESS = web.AppKey("access", Access)
 async def identify(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Find out whose request it is, and count it."""
     access = request.app[ACCESS]
-    caller = await access.identify(request)
+    caller = access.identify(request)
     if caller is not None:
         request[CALLER] = caller
     if access.is_open or request.path in PROBES:
         return await handler(request)
-    headers = await access.count(request)
+    access.count(request)
     with access.one_of_many(request):
-        response = await handler(request)
-    if not response.prepared:
-        for name, value in headers:
-            response.headers[name] = value
-    return response
+        return await handler(request)
+
+
+async def tell_quotas(request: web.Request, response: web.StreamResponse) -> None:
+    """Say in an answer's head how much its caller has left: now that the head goes out, with what it took itself."""
+    response.headers.update(request.app[ACCESS].quotas(request))
 
 
 def require(request: web.Request, role: Role | None) -> None:

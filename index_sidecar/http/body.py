@@ -122,6 +122,21 @@ class Arriving:
         self.sha256.update(piece)
 
 
+async def receive(request: web.Request, share: Share, limit: int) -> bytes:
+    """A body that is no content, unpacked, of at most `limit` bytes; `share` is charged for it.
+
+    Raises TooLarge, Unsupported, Overloaded and InvalidInput as `Bodies.read`.
+    """
+    encoding, arriving = encoding_of(request), Arriving(share, limit)
+    try:
+        async with share:
+            async for piece in pieces(request.content, encoding):
+                arriving.write(piece)
+    except BROKEN as error:
+        raise broken() from error
+    return arriving.buffer.getvalue()
+
+
 async def go_on(request: web.Request) -> None:
     """Tell a sender who asks, now that the body is wanted."""
     if request.headers.get("Expect") and request.version >= (1, 1):

@@ -21,11 +21,15 @@ Answer = Callable[[web.Request, Query], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True)
 class Gives:
-    """One way in which a call succeeds: its status, its JSON (one of some types) or other media, and its headers."""
+    """One way in which a call succeeds: its status, its JSON (one of some types) or other media, and its headers.
+
+    `lines` are the types of the lines of JSON that it streams.
+    """
 
     status: int
     means: str
     json: tuple[type[Struct], ...] = ()
+    lines: tuple[type[Struct], ...] = ()
     media: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
 
@@ -70,6 +74,7 @@ class Call:
         found |= {Meets.CHANGES} if self.role is not None and self.role > Role.READER else set()
         found |= set() if self.path in PROBES else {Meets.NAMES}
         found |= set() if self.method in SAFE else {Meets.UNSAFE}
+        found |= {Meets.SENT} if Meets.BODY in found or self.takes_patch else set()
         return frozenset(found | ({Meets.ID} if "{" in self.path else set()))
 
     def codes(self) -> dict[str, Code]:

@@ -23,7 +23,8 @@ class Meets(Enum):
     KEY = "key"  # it needs one
     CHANGES = "changes"  # it needs one that may change things
     UNSAFE = "unsafe"  # its method is one that browsers are kept from sending for foreign pages
-    BODY = "body"
+    SENT = "sent"  # it has a body
+    BODY = "body"  # which holds contents
     PARTS = "parts"  # it asks by several parts
     MANY = "many"  # its body holds many contents
     MODEL = "model"

@@ -24,8 +24,8 @@ from ..archive.errors import Forbidden, Misdirected
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _LOOPBACK = frozenset({"localhost", "localhost.localdomain"})
+_SERVER = "clip-archive"  # not which libraries of which versions
 _SECURITY_HEADERS = {
-    "Server": "clip-archive",  # not which libraries of which versions
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -73,6 +73,7 @@ class Guard:
 
 def secure(response: web.StreamResponse) -> None:
     """Put the headers on an answer that say what browsers may do with it, where it does not say so itself."""
+    response.headers["Server"] = _SERVER
     for name, value in _SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
 
@@ -81,24 +82,20 @@ GUARD = web.AppKey("guard", Guard)
 
 
 @web.middleware
-async def secure_answers(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Tell browsers what they may do with any answer, and answer what they ask before they send something (CORS)."""
-    guard, origin = request.app[GUARD], request.headers.get("Origin")
+async def answer_preflights(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer what browsers ask before they send something for a page whose origin is let in (CORS)."""
     asked_for = request.headers.get("Access-Control-Request-Method")
-    if request.method == "OPTIONS" and asked_for is not None and guard.allows(origin):
-        response: web.StreamResponse = web.Response(status=204)
-        response.headers["Access-Control-Allow-Methods"] = _ALLOWED_METHODS
-        response.headers["Access-Control-Allow-Headers"] = _ALLOWED_HEADERS
-        response.headers["Access-Control-Max-Age"] = "600"
-    else:
-        response = await handler(request)
-    if not response.prepared:
-        say_to_browsers(request, response)
+    if request.method != "OPTIONS" or asked_for is None or not request.app[GUARD].allows(request.headers.get("Origin")):
+        return await handler(request)
+    response = web.Response(status=204)
+    response.headers["Access-Control-Allow-Methods"] = _ALLOWED_METHODS
+    response.headers["Access-Control-Allow-Headers"] = _ALLOWED_HEADERS
+    response.headers["Access-Control-Max-Age"] = "600"
     return response
 
 
-def say_to_browsers(request: web.Request, response: web.StreamResponse) -> None:
-    """Put on an answer what tells browsers what they may do with it. One that streams needs it before it begins."""
+async def tell_browsers(request: web.Request, response: web.StreamResponse) -> None:
+    """Say in an answer's head what browsers may do with it."""
     guard, origin = request.app[GUARD], request.headers.get("Origin")
     secure(response)
     if guard.opens():

@@ -60,7 +60,7 @@ async def add_content(request: web.Request, query: Query) -> web.Response:
     _check_room(request, Lane.ADD)
     async with request.app[BODIES].read(request, query) as original:
         user, near = acting_user(request, query.get(OWNER)), query.get(NEAR)
-        await request.app[ACCESS].count_model(request, query[TYPE])
+        request.app[ACCESS].count_model(request, query[TYPE])
         service = request.app[SERVICE]
         added = await service.add_content(
             original, query[ID], query[TYPE], user, near, only_user, only_new, query.get(METADATA)
@@ -83,7 +83,7 @@ async def _retrieve(request: web.Request, query: Query, target: Target | None) -
     _check_room(request, Lane.SEARCH)
     async with request.app[BODIES].read(request, query) as original:
         search = _search(query, query[TARGET] if target is None else target)
-        await request.app[ACCESS].count_model(request, query[TYPE])
+        request.app[ACCESS].count_model(request, query[TYPE])
         found = await request.app[SERVICE].retrieve(original, query[TYPE], search)
     return answers.retrieved(found, search, started)
 
@@ -93,9 +93,8 @@ async def search(request: web.Request, query: Query) -> web.Response:
     started = time.perf_counter()
     request.app[SERVICE].check_ready()
     async with read_search(request, request.app[BODIES]) as question:
-        for part in question.parts:
-            if part.type is not None:
-                await request.app[ACCESS].count_model(request, part.type)
+        asked = [part.type for part in question.parts if part.type is not None]
+        request.app[ACCESS].count_model(request, *asked)
         found = await request.app[SERVICE].search(question.parts, question.search)
     return answers.retrieved(found, question.search, started)
 

@@ -171,8 +171,8 @@ class _Many:
         try:
             user = acting_user(self._request, query.get(OWNER))
             if not is_first:  # which is counted as the call
-                await self._access.count_one_more(self._request)
-            await self._access.count_model(self._request, query[TYPE])
+                self._access.count_one_more(self._request)
+            self._access.count_model(self._request, query[TYPE])
             added = await self._service.add_content(
                 original,
                 query[ID],

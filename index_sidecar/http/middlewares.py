@@ -1,4 +1,4 @@
-"""What happens around every request. app.py lists these in their order.
+"""What happens around every request, and to every answer's head. app.py lists these in their order.
 
 aiohttp 3 takes a middleware without its decorator for a factory of the old kind; aiohttp 4 needs it no more.
 """
@@ -50,11 +50,14 @@ _OVERLOADED = web.RequestKey("overloaded", bool)
 
 @web.middleware
 async def name_request(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Give the request its caller's id, or a new one, and say it in the answer."""
+    """Give the request its caller's id, or a new one."""
     begin_request(request)
-    response = await handler(request)
+    return await handler(request)
+
+
+async def tell_name(request: web.Request, response: web.StreamResponse) -> None:
+    """Say the request's id in the answer's head, too."""
     answers.name_request(response)
-    return response
 
 
 def begin_request(request: web.BaseRequest) -> None:

@@ -8,9 +8,6 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
-from . import answers
-from .guard import say_to_browsers
-
 NDJSON = "application/x-ndjson"
 _HEADERS = {"Content-Type": NDJSON, "X-Accel-Buffering": "no"}  # nginx would keep lines back
 _WAITING_BYTES = 1 << 20  # what a caller who sends first and reads then may leave unread
@@ -34,8 +31,6 @@ class Lines:
                 async with asyncio.timeout(self._within_s):
                     if not self._response.prepared:
                         self._hold(_WAITING_BYTES)
-                        answers.name_request(self._response)
-                        say_to_browsers(self._request, self._response)
                         await self._response.prepare(self._request)
                     if data:
                         await self._response.write(data)

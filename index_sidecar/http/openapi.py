@@ -18,21 +18,21 @@ from ..archive.content import ContentType
 from .call import Call, Gives
 from .codes import Code, Meets
 from .examples import EXAMPLES
-from .many import MOST_AT_ONCE, PARAMETERS
+from .ndjson import NDJSON
+from .openapi_bodies import SCHEMAS, Json, request_body
 from .parameters import ID, Parameter
 from .shapes import AddAnswer, ErrorAnswer
 
-Json = dict[str, Any]
-
-_SCHEMAS = "#/components/schemas/{name}"
 _KEY = "key"
+_OF_LINES = "x-itemSchema"  # of each line, as OpenAPI 3.2 will have it in `itemSchema`
 _TITLE = "CLIP archive"
 _ABOUT = """\
 Find the pictures and texts of a media archive by what they show or say.
 
 Parameters go into the query string, the content into the body, JSON comes out; all of it is UTF-8. `HEAD` is answered
-wherever `GET` is. Every error is `{"error": {"code", "message", "request_id"}}`. `X-Request-ID` of a request, 1 to 128
-visible ASCII characters, is kept; else the answer has a new one.
+wherever `GET` is. Of an answer in lines of JSON (NDJSON), `x-itemSchema` says what each line holds. Every error is
+`{"error": {"code", "message", "request_id"}}`. `X-Request-ID` of a request, 1 to 128 visible ASCII characters, is kept;
+else the answer has a new one.
 """
 _HEADERS: dict[str, tuple[str, Json]] = {
     "X-Request-ID": ("names the request in the logs, too", {"type": "string", "minLength": 1, "maxLength": 128}),
@@ -71,9 +71,9 @@ def document(calls: Sequence[Call], limits: Mapping[ContentType, int], needs_key
     for call in calls:
         paths.setdefault(call.path, {})[call.method.lower()] = _operation(call, limits, needs_key, errors)
     _link(calls, paths)
-    types = dict.fromkeys(each for call in calls for gives in call.gives for each in gives.json)
+    types = dict.fromkeys(each for call in calls for gives in call.gives for each in (*gives.json, *gives.lines))
     sent = [call.sends for call in calls if call.sends is not None]
-    _, schemas = msgspec.json.schema_components([*types, *sent, ErrorAnswer], ref_template=_SCHEMAS)
+    _, schemas = msgspec.json.schema_components([*types, *sent, ErrorAnswer], ref_template=SCHEMAS)
     headers = {
         name: {"description": means, "required": name not in _OPTIONAL, "schema": schema}
         for name, (means, schema) in _HEADERS.items()
@@ -133,14 +133,8 @@ def _operation(call: Call, limits: Mapping[ContentType, int], needs_key: bool, e
     if call.role is not None:
         made["x-role"] = call.role.word
         made["security"] = [{_KEY: [call.role.word]}] + ([] if needs_key else [{}])
-    if Meets.BODY in call.meets:
-        made["requestBody"] = _body(call, limits)
-    if call.takes_patch:
-        made["requestBody"] = {
-            "required": True,
-            "description": "A merge patch (RFC 7396) of the metadata: null takes a name away. At most 8192 bytes.",
-            "content": {"application/merge-patch+json": {"schema": {"type": "object"}, "example": {"title": "Cat"}}},
-        }
+    if Meets.SENT in call.meets:
+        made["requestBody"] = request_body(call, limits)
     return made
 
 
@@ -155,55 +149,6 @@ def _parameter(call: Call, parameter: Parameter[Any]) -> Json:
     }
     example = EXAMPLES[call.operation].parameters.get(parameter.name) if call.operation in EXAMPLES else None
     return made if example is None else {**made, "example": example}
-
-
-def _body(call: Call, limits: Mapping[ContentType, int]) -> Json:
-    """A content: its bytes, whatever media type they are said to have, or a form with one file."""
-    if Meets.MANY in call.meets:
-        return _many(limits)
-    if call.sends is not None:
-        return _json(call.sends)
-    example = EXAMPLES[call.operation].body
-    fields = {each.name: {**each.schema(), "description": each.help} for each in call.takes}
-    file = {"type": "string", "contentMediaType": "application/octet-stream", "description": "the content"}
-    form = {"type": "object", "properties": {"file": file, **fields}, "required": ["file"]}
-    sizes = ", ".join(f"{limit} bytes of {content_type}" for content_type, limit in limits.items())
-    return {
-        "required": True,
-        "description": f"At most {sizes}. In a form, parameters may be fields in the place of the query string.",
-        "content": {
-            "text/plain": {"schema": {"type": "string"}, "example": example},
-            "image/*": {"schema": {}},
-            "application/octet-stream": {"schema": {}},
-            "multipart/form-data": {"schema": form},
-        },
-    }
-
-
-def _json(sends: type[Struct]) -> Json:
-    schema = {"$ref": _SCHEMAS.format(name=sends.__name__)}
-    form = {
-        "type": "object",
-        "properties": {"search": schema},
-        "required": ["search"],
-        "additionalProperties": {"type": "string", "contentMediaType": "image/*"},
-    }
-    return {
-        "required": True,
-        "description": "JSON; with pictures a form, whose field `search` holds it.",
-        "content": {"application/json": {"schema": schema}, "multipart/form-data": {"schema": form}},
-    }
-
-
-def _many(limits: Mapping[ContentType, int]) -> Json:
-    sizes = ", ".join(f"{limit} bytes of {content_type}" for content_type, limit in limits.items())
-    return {
-        "required": True,
-        "description": f"A part for each content, {MOST_AT_ONCE} at most. Each says what it is in a header "
-        f"`{PARAMETERS}: id=cat-1&type=text&user=ada`, percent-encoded as a query string; or by a name that is its type"
-        f" and a file name that is its id. A part has at most {sizes}.",
-        "content": {"multipart/form-data": {"schema": {"type": "object"}}},
-    }
 
 
 def _responses(call: Call, errors: dict[str, Json]) -> Json:
@@ -222,22 +167,28 @@ def _success(call: Call, gives: Gives) -> Json:
     made: Json = {"description": gives.means, "headers": _headers((*_ALWAYS, *_WITH_KEYS, *gives.headers))}
     content: Json = {media: {"schema": {}} for media in gives.media}
     if gives.json:
-        refs = [{"$ref": _SCHEMAS.format(name=each.__name__)} for each in gives.json]
-        content["application/json"] = {"schema": refs[0] if len(refs) == 1 else {"anyOf": refs}}
+        content["application/json"] = {"schema": _one_of(gives.json)}
+    if gives.lines:
+        content[NDJSON] = {"schema": {"type": "string"}, _OF_LINES: _one_of(gives.lines)}
     answer = EXAMPLES[call.operation].answer if call.operation in EXAMPLES else None
     for media, each in content.items() if answer is not None else ():
         if (
             isinstance(answer, gives.json)
             if media == "application/json" and gives.json
-            else media.startswith("text/plain")
+            else media.startswith(("text/plain", NDJSON))
         ):
             each["example"] = answer
     return {**made, "content": content} if content else made
 
 
+def _one_of(types: Sequence[type[Struct]]) -> Json:
+    refs = [{"$ref": SCHEMAS.format(name=each.__name__)} for each in types]
+    return refs[0] if len(refs) == 1 else {"anyOf": refs}
+
+
 def _error(status: int, codes: Mapping[str, Code]) -> Json:
     one_of = {"properties": {"error": {"properties": {"code": {"enum": list(codes)}}}}}
-    schema = {"allOf": [{"$ref": _SCHEMAS.format(name=ErrorAnswer.__name__)}, one_of]}
+    schema = {"allOf": [{"$ref": SCHEMAS.format(name=ErrorAnswer.__name__)}, one_of]}
     return {
         "description": f"{HTTPStatus(status).phrase}\n\n"
         + "\n".join(f"- `{word}`: {code.means} {code.do}" for word, code in codes.items()),

@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
-
 from aiohttp import web
 
-from ..archive.errors import InvalidInput
+from ..archive.errors import InvalidInput, TooLarge
 from ..archive.strict_json import read_json
 from . import answers
 from .auth import ACCESS, only_user_of
-from .handlers import SERVICE
+from .body import go_on, receive
+from .handlers import BODIES, SERVICE
 from .parameters import ID
 from .query import Query
+from .unpacking import encoding_of
 
-_MOST_BYTES = 8192
-_IN_TIME_S = 10.0
+MOST_BYTES = 8192
 
 
 async def patch_content(request: web.Request, query: Query) -> web.Response:
     """Change the metadata of a content by a merge patch (RFC 7396), without asking the model."""
-    only_user, patch = only_user_of(request), await _read_patch(request)
-    changed = await request.app[SERVICE].change_metadata(query[ID], patch, only_user)
-    request.app[ACCESS].audit(request, "metadata changed", 1, query[ID])
-    return answers.json(answers.content(changed.entry))
-
-
-async def _read_patch(request: web.Request) -> Any:
-    """The JSON value that a body is, whatever its Content-Type. Raises InvalidInput, also where it does not come."""
-    data = bytearray()
+    content_id, only_user, service = query[ID], only_user_of(request), request.app[SERVICE]
+    service.check_ready()
+    encoding_of(request)
+    await go_on(request)
+    share = request.app[BODIES].share()
     try:
-        async with asyncio.timeout(_IN_TIME_S):
-            async for piece in request.content.iter_any():
-                data += piece
-                if len(data) > _MOST_BYTES:
-                    raise InvalidInput(f"metadata $: a patch has at most {_MOST_BYTES} bytes", "invalid_metadata")
-    except (TimeoutError, web.RequestPayloadError) as error:
-        raise InvalidInput("metadata $: the patch did not come as a whole", "invalid_metadata") from error
-    return read_json(bytes(data), "metadata")
+        patch = read_json(await receive(request, share, MOST_BYTES), "metadata")
+        content, has_changed = await service.change_metadata(content_id, patch, only_user)
+    except TooLarge:
+        raise InvalidInput(f"metadata $: a patch has at most {MOST_BYTES} bytes", "invalid_metadata") from None
+    finally:
+        share.release()
+    if has_changed:
+        request.app[ACCESS].audit(request, "metadata changed", 1, content_id)
+    return answers.json(answers.content(content.entry))

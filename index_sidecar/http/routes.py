@@ -12,11 +12,10 @@ from dataclasses import replace
 from aiohttp import web
 
 from ..access.roles import Role
-from . import export, handlers, many, pages, patch, search_page, status
+from . import export, handlers, lines, many, pages, patch, search_page, status
 from .answers import PREVIEW_TYPES
 from .call import Call, Gives
 from .codes import Meets
-from .ndjson import NDJSON
 from .parameters import (
     AFTER,
     ASKER,
@@ -95,11 +94,12 @@ _ADDED = (
     Gives(200, "replaced, or unchanged for the same bytes, type and user again", (AddAnswer,)),
 )
 _LINES = "a line of JSON for each part, in any order, then a summary: look at its `failed`"
-_ADDED_MANY = (Gives(200, _LINES, media=(NDJSON,)),)
+_ADDED_MANY = (Gives(200, _LINES, lines=(lines.AddedLine, lines.FailedLine, lines.SummaryLine)),)
 _RETRIEVED = (Gives(200, "the most similar contents", (RetrieveAnswer, RetrieveEachAnswer)),)
 _RECOMMENDED = (Gives(200, "new contents, each with its reason", (RecommendAnswer, RecommendEachAnswer)),)
 _EXPORTED_LINES = "a line of JSON for each, and where to go on; last a summary, without which it was cut off"
-_EXPORTED = (Gives(200, _EXPORTED_LINES, media=(NDJSON,)),)
+_OF_EXPORT = (lines.ExportedContent, lines.CursorLine, lines.ExportEndLine, lines.ExportFailedLine)
+_EXPORTED = (Gives(200, _EXPORTED_LINES, lines=_OF_EXPORT),)
 _STORED = (Gives(200, "what is stored", (ContentAnswer,)),)
 _PAGE = (Gives(200, "a page of contents; with `id`, that content alone", (PageAnswer, ContentAnswer)),)
 _CACHED = ("ETag", "Cache-Control")

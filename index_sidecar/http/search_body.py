@@ -20,11 +20,11 @@ from ..archive.errors import InvalidInput, Unsupported
 from ..archive.filters import Filter, read_filter
 from ..archive.questions import MOST_PARTS, Part
 from ..archive.search import Order, Search
-from .body import BROKEN, Arriving, Bodies, go_on, too_large
+from .body import BROKEN, Arriving, Bodies, go_on, receive, too_large
 from .form import FRAME_BYTES, check_part, copy, form_of
 from .memory import Share
 from .parameters import ASKER, FIELDS, FILTER, FOLD, MIN_RELEVANCE, MIN_SCORE, OFFSET, ORDER, RANK, TARGET, K
-from .unpacking import broken, encoding_of, pieces
+from .unpacking import broken, encoding_of
 
 FIELD = "search"
 _FORM = f"the form holds {FIELD} once and at most {MOST_PARTS} pictures, each under a name of its own"
@@ -80,25 +80,18 @@ async def read_search(request: web.Request, bodies: Bodies) -> AsyncIterator[Que
     shares: list[Share] = []
     try:
         pictures: dict[str, Original] = {}
-        try:
-            written = await (
-                _read_form(request, bodies, pictures, shares) if is_form else _read(request, bodies, shares)
-            )
-        except BROKEN as error:
-            raise broken() from error
+        if is_form:
+            try:
+                written = await _read_form(request, bodies, pictures, shares)
+            except BROKEN as error:
+                raise broken() from error
+        else:
+            shares.append(bodies.share())
+            written = await receive(request, shares[0], _json_limit(bodies))
         yield _question(written, pictures, bodies.limits)
     finally:
         for share in shares:
             share.release()
-
-
-async def _read(request: web.Request, bodies: Bodies, shares: list[Share]) -> bytes:
-    shares.append(bodies.share())
-    written = Arriving(shares[0], _json_limit(bodies))
-    async with shares[0]:
-        async for piece in pieces(request.content, encoding_of(request)):
-            written.write(piece)
-    return written.buffer.getvalue()
 
 
 async def _read_form(request: web.Request, bodies: Bodies, pictures: dict[str, Original], shares: list[Share]) -> bytes:

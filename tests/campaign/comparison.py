@@ -16,6 +16,7 @@ import numpy as np
 from index_sidecar.archive.content import CONTENT_TYPES, ContentType, Vector
 
 from ..support.fake_vectors import vector_of
+from ..support.sidecar import AUTHORIZATION
 from .findings import Findings
 from .ledger import Ledger, State
 from .load import Contents
@@ -42,7 +43,7 @@ class Comparison:
     async def run(self, seed: int = 0) -> Findings:
         """Everything but the files; what was open in the ledger is settled by it."""
         assert len(self._ledger.ids) <= _MOST_FOUND
-        async with aiohttp.ClientSession() as session:
+        async with aiohttp.ClientSession(headers=AUTHORIZATION) as session:
             self._settle(await self._listed(session))
             numbers = random.Random(seed)
             users = sorted({state.user for state in self._held.values() if state.user})
@@ -135,7 +136,7 @@ class Comparison:
         A number of what was ever stored and is not any more is looked for: its vector and, of a text, its preview.
         """
         began = time.monotonic()
-        async with aiohttp.ClientSession() as session:
+        async with aiohttp.ClientSession(headers=AUTHORIZATION) as session:
             while True:
                 async with session.get(f"{self._url}/health") as response:
                     due = (await response.json())["erasures_due"]

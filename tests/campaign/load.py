@@ -16,7 +16,7 @@ from yarl import URL
 from index_sidecar.archive.content import CONTENT_TYPES, ContentType
 
 from ..support.fake_torchserve import PNG
-from ..support.sidecar import path_of
+from ..support.sidecar import AUTHORIZATION, path_of
 from .findings import Findings
 from .ledger import Ledger, Operation, Outcome, State
 
@@ -85,7 +85,7 @@ class Load:
         calls: dict[str, Callable[[aiohttp.ClientSession], Any]] = {name: getattr(self, f"_{name}") for name in names}
         connector = aiohttp.TCPConnector(limit=1)
         timeout = aiohttp.ClientTimeout(total=60)
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=AUTHORIZATION) as session:
             while not self._stopping:
                 (name,) = self._numbers.choices(names, weights)
                 began = time.monotonic()

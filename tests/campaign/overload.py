@@ -19,6 +19,7 @@ import numpy as np
 
 from index_sidecar.archive.content import ContentType
 
+from ..support.sidecar import AUTHORIZATION
 from .findings import Row
 from .servers import Bench, bench
 
@@ -136,7 +137,8 @@ class Callers:
 
 
 def _session() -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=60))
+    timeout = aiohttp.ClientTimeout(total=60)
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout, headers=AUTHORIZATION)
 
 
 async def overload(

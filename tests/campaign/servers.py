@@ -19,7 +19,7 @@ import psutil
 
 from ..support.fake_torchserve import FINGERPRINT
 from ..support.fake_vectors import vector_of
-from ..support.sidecar import ROOT, SidecarProcess, free_port
+from ..support.sidecar import AUTHORIZATION, ROOT, SidecarProcess, free_port
 from .comparison import Comparison, VectorOf
 from .findings import Findings
 from .ledger import Ledger
@@ -117,7 +117,7 @@ class Bench:
     async def recovered(self, within_s: float = 30) -> float:
         """The seconds from now until an add of something new succeeds."""
         began = time.monotonic()
-        async with aiohttp.ClientSession() as session:
+        async with aiohttp.ClientSession(headers=AUTHORIZATION) as session:
             while True:
                 data = self.contents.fresh("text")
                 try:

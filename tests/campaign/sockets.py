@@ -10,6 +10,8 @@ from pathlib import Path
 
 import aiohttp
 
+from ..support.sidecar import AUTHORIZATION
+from ..support.wire import request
 from .findings import Findings, Row
 from .servers import Bench, bench
 
@@ -61,7 +63,7 @@ async def _drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data
 
 
 def _post(length: int) -> bytes:
-    return b"POST /retrieve?type=text HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % length
+    return request("/retrieve?type=text", None, f"Content-Length: {length}")
 
 
 ATTACKS: dict[str, Client] = {
@@ -125,7 +127,7 @@ async def _attack(it: Bench, client: Client) -> bool:
 
 async def _ask_beside(it: Bench, count: int) -> list[float]:
     latencies = []
-    async with aiohttp.ClientSession() as session:
+    async with aiohttp.ClientSession(headers=AUTHORIZATION) as session:
         for _ in range(count):
             began, query = time.monotonic(), it.contents.fresh("text")
             async with session.post(f"{it.url}/retrieve", params={"type": "text"}, data=query) as response:
@@ -143,8 +145,7 @@ async def pipelined(folder: Path, rounds: int, tell: Callable[[], None]) -> Row:
             ids = [f"pipelined-{number}-{each}" for each in range(30)]
             reader, writer = await asyncio.open_connection("127.0.0.1", it.sidecar.port)
             for content_id in ids:
-                head = f"POST /add_content?id={content_id}&type=text HTTP/1.1\r\nHost: localhost\r\n"
-                writer.write(f"{head}Content-Length: {len(content_id)}\r\n\r\n{content_id}".encode())
+                writer.write(request(f"/add_content?id={content_id}&type=text", content_id.encode()))
             told: list[str] = []
             async with asyncio.timeout(20):
                 while len(told) < len(ids):
@@ -159,7 +160,7 @@ async def pipelined(folder: Path, rounds: int, tell: Callable[[], None]) -> Row:
             writer.close()
             if told != ids:
                 it.findings.wrong.append(f"answers came as {told}")
-            async with aiohttp.ClientSession() as session:
+            async with aiohttp.ClientSession(headers=AUTHORIZATION) as session:
                 for content_id in ids:
                     async with session.delete(f"{it.url}/contents/{content_id}") as response:
                         if response.status != 204:

@@ -7,6 +7,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from ..support.sidecar import AUTHORIZATION
 from .ledger import Ledger, State
 from .servers import bench
 
@@ -51,7 +52,7 @@ def test_a_version_changes_with_what_can_change_the_state_only() -> None:
 
 @pytest.mark.servers
 async def test_the_comparison_sees_what_somebody_changes_behind_its_back(tmp_path: Path) -> None:
-    async with bench(tmp_path / "bench") as it, aiohttp.ClientSession() as session:
+    async with bench(tmp_path / "bench") as it, aiohttp.ClientSession(headers=AUTHORIZATION) as session:
         load = it.load(pause_s=0.001)
         async with load:
             while it.ledger.acknowledged < 150:

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from ..support.real_servers import TorchServe, free_ports, http
-from ..support.sidecar import ROOT
+from ..support.sidecar import AUTHORIZATION, ROOT, access
 
 
 @pytest.fixture
@@ -42,6 +42,7 @@ def environment(checkout: Path) -> dict[str, str]:
         "TORCHSERVE_URL": torchserve.url,
         "TORCHSERVE_KEY_FILE": str(torchserve.key_file),
         "DATA_DIR": str(checkout / "data"),
+        **access(checkout),
     }
 
 
@@ -72,7 +73,7 @@ def test_run_starts_both_and_ctrl_c_stops_both(checkout: Path, environment: dict
         line = _wait_for(process, "The archive is ready")
         url = f"http://127.0.0.1:{environment['PORT']}"
         assert url in line
-        assert http("POST", f"{url}/add_content?id=a&type=text", b"a cat", {}).status == 201
+        assert http("POST", f"{url}/add_content?id=a&type=text", b"a cat", AUTHORIZATION).status == 201
         children = _children(process.pid)
         assert len(children) >= 3  # Java, its worker, the sidecar
         process.send_signal(signal.SIGINT)
@@ -141,7 +142,7 @@ def test_a_second_run_is_refused_and_the_first_goes_on(checkout: Path, environme
         assert second.returncode == 1
         assert f"another TorchServe lives on {key_file.parent}" in output
         assert (key_file.read_text(), sorted(key_file.parent.rglob("*"))) == before
-        assert http("POST", f"{url}/add_content?id=a&type=text", b"a cat", {}).status == 201
+        assert http("POST", f"{url}/add_content?id=a&type=text", b"a cat", AUTHORIZATION).status == 201
         first.send_signal(signal.SIGTERM)
         assert first.wait(30) == 0
 

@@ -1,65 +1,21 @@
-"""Who may call what: every route by every role, bound and not; limits."""
+"""API keys over HTTP: whose they are, what a bound one may, what refusals tell, and limits."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from index_sidecar.access.roles import Role
-from index_sidecar.http.call import Call
-from index_sidecar.http.routes import CALLS
 from index_sidecar.settings import Settings
 
-from ..support.fake_torchserve import FakeTorchServe
+from ..support.fake_torchserve import PNG, FakeTorchServe
 from ..support.keys import asking, key
-from ..support.sidecar import running
-
-
-def _request_to(call: Call, user: str) -> tuple[str, bytes | None]:
-    """A path with parameters that are in order, and a body, for contents of `user`."""
-    ids = {"id": f"of-{user}", "user": user, "type": "text"}
-    path = call.path
-    for name, value in ids.items():
-        path = path.replace(f"{{{name}}}", value)
-    wanted = [each.name for each in call.takes if each.required and f"{{{each.name}}}" not in call.path]
-    if call.path.endswith("/add_content"):
-        wanted.append("user")
-    query = "&".join(f"{name}={ids[name]}" for name in dict.fromkeys(wanted))
-    bodies = {"POST": b"a text", "PATCH": b"{}"}
-    return f"{path}?{query}" if query else path, bodies.get(call.method)
-
-
-@pytest.mark.parametrize("call", CALLS, ids=lambda call: f"{call.method} {call.path}")
-async def test_every_route_by_every_role(locked: Settings, call: Call) -> None:
-    """What a role may not do is refused before anything is looked up; what it may do is never refused."""
-    roles = [(role, user) for role in (Role.READER, Role.WRITER, Role.ADMIN) for user in (None, "ada")]
-    callers: dict[tuple[Role, str | None] | None, str | None] = {None: None}
-    callers |= {(role, user): key(locked, role, user) for role, user in roles}
-    async with asking(locked) as (sidecar, ask):
-        for user in ("ada", "grace"):
-            for who, with_key in callers.items():
-                await ask("POST", f"/add_content?id=of-{user}&type=text&user={user}", callers[Role.ADMIN, None], b"x")
-                path, body = _request_to(call, user)
-                headers = {"Authorization": f"Bearer {with_key}"} if with_key else {}
-                async with sidecar.client.request(call.method, path, data=body, headers=headers) as answer:
-                    refusal = (await answer.json())["error"]["code"] if answer.status in (401, 403) else "allowed"
-                if call.role is None:
-                    expected = "allowed"
-                elif who is None:
-                    expected = "missing_key"
-                elif who[0] < call.role:
-                    expected = "forbidden"
-                elif call.path == "/contents" and call.method == "POST":
-                    expected = "allowed"  # whose contents it brings is said of each, in its body: test_many.py
-                elif call.role is Role.WRITER and who == (Role.WRITER, "ada") and user != "ada":
-                    expected = "forbidden"  # another's contents
-                else:
-                    expected = "allowed"
-                assert refusal == expected, (who, user)
-                assert answer.status < 500, (who, user)
+from ..support.sidecar import Reply, running
 
 
 async def test_what_refuses_tells_nothing_of_what_is_stored(locked: Settings) -> None:
@@ -131,6 +87,7 @@ async def test_requests_are_limited_by_key(locked: Settings) -> None:
         assert [reply.headers.get("RateLimit", "").partition(";t=")[0] for reply in replies[:3]] == [
             *('"requests";r=2', '"requests";r=1', '"requests";r=0')
         ]
+        assert replies[3].headers["RateLimit"].startswith('"requests";r=0;t=')
         assert replies[0].headers["RateLimit-Policy"] == '"requests";q=3;w=3600'
         assert 3500 < int(replies[3].headers["Retry-After"]) <= 3600
         assert (await ask("GET", "/contents", other)).status == 200
@@ -143,6 +100,26 @@ async def test_a_picture_counts_as_eight_texts(locked: Settings) -> None:
         assert (await ask("POST", "/retrieve?type=image", one, b"no picture")).status == 415
         assert (await ask("POST", "/retrieve?type=text", one, b"a text")).status == 200
         assert (await ask("POST", "/retrieve?type=text", one, b"a text")).error == (429, "too_many_requests")
+
+
+async def test_the_parts_of_a_question_count_together_or_not_at_all(locked: Settings) -> None:
+    settings = replace(locked, model_rate_limit="10/hour")
+    one = key(settings, Role.READER)
+    async with running(settings) as sidecar:
+
+        async def search(*query: dict[str, str]) -> Reply:
+            form = aiohttp.FormData()
+            form.add_field("search", json.dumps({"query": query}), content_type="application/json")
+            for part in {each["part"] for each in query if "part" in each}:
+                form.add_field(part, PNG + b"pixels", filename="picture.png")
+            return await sidecar.call("POST", "/search", form, headers={"Authorization": f"Bearer {one}"})
+
+        assert (await search({"text": "a cat"}, {"part": "picture"})).headers["RateLimit"].startswith('"model";r=1;')
+        assert (await search({"text": "a cat"}, {"text": "a dog"})).error == (429, "too_many_requests")
+        assert (await search({"text": "a cat"})).headers["RateLimit"].startswith('"model";r=0;')
+        refused = await search({"text": "a cat"})
+        assert refused.error == (429, "too_many_requests")
+        assert refused.headers["RateLimit"].startswith('"model";r=0;')
 
 
 async def test_requests_at_once_are_limited_by_key(locked: Settings, fake: FakeTorchServe) -> None:

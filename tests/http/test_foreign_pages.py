@@ -46,6 +46,10 @@ ATTEMPTS = """async (target) => {
     await attempt(`replace ${mode}`, "/add_content?id=mine&type=text&user=ann", post("evil"));
     await attempt(`add as of old ${mode}`, "/mv_retrieval/v0.1/add_content?id=evil-old&type=text", post("evil"));
     await attempt(`retrieve ${mode}`, "/retrieve?type=text", post("secret"));
+    await attempt(`search ${mode}`, "/search", post('{"query": [{"text": "secret"}]}'));
+    const form = new FormData();
+    form.append("text", new File(["evil"], "evil-many"));
+    await attempt(`add many ${mode}`, "/contents", post(form));
     await attempt(`read ${mode}`, "/contents?id=mine", {mode});
     await attempt(`list ${mode}`, "/contents", {mode});
     await attempt(`preview ${mode}`, "/contents/mine/preview", {mode});
@@ -53,6 +57,8 @@ ATTEMPTS = """async (target) => {
   }
   for (const mode of ["cors", "same-origin"]) {
     await attempt(`delete ${mode}`, "/contents/mine", {method: "DELETE", mode});
+    await attempt(`delete by its id ${mode}`, "/contents?id=mine", {method: "DELETE", mode});
+    await attempt(`change ${mode}`, "/contents?id=mine", {method: "PATCH", mode, body: '{"title": "evil"}'});
     await attempt(`delete a user ${mode}`, "/users/contents?user=ann", {method: "DELETE", mode});
   }
   const embed = (kind, url) => new Promise((done) => {
@@ -122,7 +128,7 @@ async def test_a_foreign_page_changes_nothing_and_reads_nothing(
         target = origin if kind == "a rebound name" else sidecar.url
         await _open(page, origin)
         outcome = await page.evaluate(ATTEMPTS, target)
-        assert len(outcome) == 33
+        assert len(outcome) == 43
         for name, (how, status, text) in outcome.items():
             told_nothing = how in ("failed", "opaque") or status in refused or name.startswith("health")
             assert told_nothing, (name, how, status, text)

@@ -212,3 +212,38 @@ async def test_every_part_counts_and_a_bound_key_adds_only_its_users(settings: S
         assert codes.count("forbidden") == 1
         assert codes.count("too_many_requests") == 11
         assert lines[-1] == _summary(added=19, failed=12)
+
+
+async def test_every_part_counts_as_the_models_work_and_what_streams_tells_what_is_left(settings: Settings) -> None:
+    settings = replace(settings, access="keys", rate_limit="20/hour", model_rate_limit="9/hour")
+    key = add_key(settings.path_of_keys, "writer", Role.WRITER, None, None)
+    async with running(settings) as sidecar:
+        parts = [_part(PNG + b"pixels", id="picture", type="image")]
+        parts += [_part(b"text %d" % number, id=f"{number}", type="text") for number in range(3)]
+        headers = FORM | {"Authorization": f"Bearer {key}", "X-Request-ID": "id-1"}
+        url = f"{sidecar.url}/contents"
+        async with sidecar.client.session.post(url, data=_form(parts), headers=headers) as response:
+            lines = [json.loads(line) for line in (await response.read()).splitlines()]
+        assert lines[-1] == _summary(added=2, failed=2)
+        assert {line["error"]["code"] for line in lines if "error" in line} == {"too_many_requests"}
+        assert response.headers["RateLimit-Policy"] == '"requests";q=20;w=3600, "model";q=9;w=3600'
+        # The head goes out with the first line, when that part at least has been counted.
+        assert response.headers["RateLimit"].startswith('"requests";r=1')
+        assert response.headers["X-Request-ID"] == "id-1"
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert response.headers["Server"] == "clip-archive"
+        after = await sidecar.call("GET", "/contents", headers={"Authorization": f"Bearer {key}"})
+        assert after.headers["RateLimit"].startswith('"requests";r=15;t=')
+        assert '"model";r=0;t=' in after.headers["RateLimit"]
+
+
+async def test_the_contract_has_every_kind_of_line_and_no_other() -> None:
+    (media,) = contract.CONTRACT["paths"]["/contents"]["post"]["responses"]["200"]["content"]
+    assert media == "application/x-ndjson"
+    told = {"part": 1, "id": None, "error": {"code": "x", "message": "y", "request_id": "z"}}
+    good = json.dumps(told).encode() + b"\n"
+    headers = {"Content-Type": media, "X-Request-ID": "z"}
+    contract.check("POST", "/contents", 200, headers, good)
+    for bad in (good[:-1], good + b"{}\n", good.replace(b"part", b"prat"), good.replace(b'"y"', b"1")):
+        with pytest.raises(AssertionError):
+            contract.check("POST", "/contents", 200, headers, bad)

@@ -16,6 +16,7 @@ from index_sidecar.settings import Settings
 from ..support.bodies import in_chunks, send_raw
 from ..support.fake_torchserve import PNG, FakeTorchServe
 from ..support.sidecar import AUTHORIZATION, running
+from ..support.wire import request
 
 
 async def test_a_body_that_does_not_arrive(settings: Settings) -> None:
@@ -62,7 +63,7 @@ async def test_the_memory_counts_what_a_compressed_body_becomes(settings: Settin
 async def test_memory_is_charged_as_it_arrives(settings: Settings) -> None:
     settings = replace(settings, max_image_bytes=1 << 20, max_inflight_bytes=1 << 20)
     path = "/add_content?id=x&type=image"
-    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {1 << 20}\r\n\r\n".encode()
+    head = request(path, None, f"Content-Length: {1 << 20}")
     async with running(settings) as sidecar:
         silent = [await asyncio.open_connection("127.0.0.1", sidecar.client.server.port) for _ in range(16)]
         for _, writer in silent:

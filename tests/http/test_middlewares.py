@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from index_sidecar import logs
 from index_sidecar.archive.errors import NotFound
 from index_sidecar.archive.request_id import request_id
-from index_sidecar.http.middlewares import answer_errors, log_access, name_request
+from index_sidecar.http.middlewares import answer_errors, log_access, name_request, tell_name
 
 logger = logging.getLogger("index_sidecar.test")
 
@@ -28,6 +28,7 @@ async def _miss(request: web.Request) -> web.StreamResponse:
 
 def _app() -> web.Application:
     app = web.Application(middlewares=[name_request, log_access, answer_errors])
+    app.on_response_prepare.append(tell_name)
     app.router.add_get("/broken/{id}", _break)
     app.router.add_get("/missing/{id}", _miss)
     return app

@@ -81,6 +81,7 @@ async def test_cors_is_closed(settings: Settings) -> None:
         reply = await sidecar.call("GET", "/contents", headers={"Origin": "https://good.example"})
         assert "Access-Control-Allow-Origin" not in reply.headers
         assert reply.headers["X-Content-Type-Options"] == "nosniff"
+        assert reply.headers["Server"] == "clip-archive"  # and nothing of libraries and their versions
         assert reply.headers["Cross-Origin-Resource-Policy"] == "same-origin"
 
 

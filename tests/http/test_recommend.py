@@ -20,7 +20,7 @@ from index_sidecar.sqlite.store import SqliteStore
 
 from ..support.fake_torchserve import FakeTorchServe
 from ..support.fake_vectors import vector_of
-from ..support.sidecar import Reply, Sidecar, running
+from ..support.sidecar import AUTHORIZATION, Reply, Sidecar, running
 from ..support.themes import bytes_of, planted
 
 
@@ -190,7 +190,8 @@ async def test_the_historical_call(world: Sidecar) -> None:
 
     def call(user: str) -> Any:
         url = f"{world.url}/mv_retrieval/v0.1/recommend_contents?user={user}&k=3"
-        with urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=10) as response:
+        request = urllib.request.Request(url, headers=dict(AUTHORIZATION), method="POST")
+        with urllib.request.urlopen(request, timeout=10) as response:
             return json.load(response)
 
     reply = await asyncio.to_thread(call, "ann")

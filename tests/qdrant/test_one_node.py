@@ -14,7 +14,7 @@ from index_sidecar.settings import Settings
 
 from ..support.fake_torchserve import FINGERPRINT, PNG, FakeTorchServe
 from ..support.qdrant_server import QdrantServers, start_servers
-from ..support.sidecar import Sidecar, SidecarProcess, path_of, running, serving, sidecars
+from ..support.sidecar import AUTHORIZATION, Sidecar, SidecarProcess, path_of, running, serving, sidecars
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ async def test_qdrant_may_come_late_and_go(settings: Settings, tmp_path: Path) -
     try:
         node.stop()
         late = replace(servers.settings(settings, "contents"), qdrant_timeout_s=1)
-        async with TestClient(serving(late)) as client:
+        async with TestClient(serving(late), headers=AUTHORIZATION) as client:
             sidecar = Sidecar(client)
             await _refused_in_time(sidecar)
             node.start()

@@ -86,5 +86,10 @@ def check(
     media = headers["Content-Type"]
     known = {each.partition(";")[0]: each for each in answer["content"]}
     assert media.partition(";")[0] in known, f"{where}: {media}"
+    told = answer["content"][known[media.partition(";")[0]]]
     if media.startswith("application/json"):
-        _check_json(answer["content"][known["application/json"]]["schema"], body, where)
+        _check_json(told["schema"], body, where)
+    if "x-itemSchema" in told:
+        assert body.endswith(b"\n"), f"{where}: a line is cut off"
+        for line in body.splitlines():
+            _check_json(told["x-itemSchema"], line, where)

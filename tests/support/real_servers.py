@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from .openai_clip import OpenAIClip
-from .sidecar import ROOT, SidecarProcess
+from .sidecar import AUTHORIZATION, ROOT, SidecarProcess
 
 
 def free_ports(count: int) -> list[int]:
@@ -142,7 +142,7 @@ class RealSidecar(SidecarProcess):
         super().__init__(data_dir, torchserve.url, torchserve.key_file, **environment)
 
     def post(self, path: str, data: bytes) -> Reply:
-        return http("POST", self.url + path, data, {})
+        return http("POST", self.url + path, data, AUTHORIZATION)
 
 
 @pytest.fixture(scope="session")

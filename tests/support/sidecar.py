@@ -29,11 +29,12 @@ from index_sidecar.settings import Settings
 from . import contract
 
 ROOT = Path(__file__).parent.parent.parent
-# With TEST_ACCESS=keys, tests that do not say who may come in run with keys, and their client shows one.
+# With TEST_ACCESS=keys, tests that do not say who may come in run with keys, and their clients show one.
 ADMIN_KEY = "the-key-of-the-tests-which-is-long-enough"
 WITH_KEYS = os.environ.get("TEST_ACCESS") == "keys"
 BEARER = {"Authorization": f"Bearer {ADMIN_KEY}"}
 AUTHORIZATION = BEARER if WITH_KEYS else {}
+_PROBES = ("/livez", "/ready")
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,16 @@ async def sidecars(settings: Settings, count: int) -> AsyncIterator[list[Sidecar
         yield [await stack.enter_async_context(running(settings)) for _ in range(count)]
 
 
+def access(folder: Path) -> dict[str, str]:
+    """What TEST_ACCESS says of a process whose test does not say who may come in: as `with_keys`."""
+    if not WITH_KEYS:
+        return {}
+    key_file = folder / "admin-key"
+    key_file.write_text(ADMIN_KEY)
+    unlimited = {"RATE_LIMIT": "", "MODEL_RATE_LIMIT": "", "CONCURRENT_REQUESTS": "0"}
+    return {"ACCESS": "keys", "ADMIN_KEY_FILE": str(key_file), **unlimited}
+
+
 def free_port() -> int:
     """A loopback port nobody listens on at the moment."""
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -171,6 +182,7 @@ class SidecarProcess:
             "DATA_DIR": str(data_dir),
             "TORCHSERVE_URL": torchserve_url,
             "TORCHSERVE_KEY_FILE": str(key_file),
+            **({} if "ACCESS" in environment else access(data_dir.parent)),
             **environment,
         }
 
@@ -206,7 +218,7 @@ class SidecarProcess:
     def _status(self, path: str) -> int:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
-            connection.request("GET", path)
+            connection.request("GET", path, headers={} if path in _PROBES else AUTHORIZATION)
             return connection.getresponse().status
         except OSError:
             return 0  # nobody listens yet
