@@ -6,7 +6,8 @@ model's speed of late tells. Additions may have all of it while nobody searches,
 
 Whoever would wait longer than `queue_s`, as far as the work ahead and the model's speed of late tell, is refused at
 once: an answer that comes too late costs as much as one in time (Dean & Barroso 2013, "The Tail at Scale"). Whoever has
-left is forgotten. Work is counted in short texts, a picture being eight.
+left is forgotten, and so is a picture that the model puts aside because it takes long to decode: it is in nobody's way.
+Work is counted in short texts, a picture being eight.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ _ADDED_BESIDE_SEARCHES = 16  # two pictures: 30 to 50 ms of work
 _SEARCHES_COUNT_S = 1.0  # how long additions step aside after a search
 _MEASURED_S = 0.5
 _SMOOTHING = 0.3
+_MOST_IDLE = 0.1  # of the time of a measure that tells all the model can do
+_KNOWN_S = 10.0  # how long that is believed
 _LONGEST_RETRY_S = 60
 
 
@@ -75,12 +78,22 @@ class Lanes:
             raise refusal
         waiting = _Waiting(WORK[content_type], lane)
         await self._wait(waiting)
-        try:
-            return await self._embedder.embed(data, content_type)
-        finally:
+        aside = False
+
+        def put_aside() -> None:
+            nonlocal aside
+            aside = True
             self._ended(waiting)
-            self._speed.done(waiting.work, busy=self._busy())
+            self._speed.restart()  # what was done meanwhile was done beside decoding
             self._begin_next()
+
+        try:
+            return await self._embedder.embed(data, content_type, put_aside)
+        finally:
+            if not aside:
+                self._ended(waiting)
+                self._speed.done(waiting.work, busy=self._busy())
+                self._begin_next()
 
     def depth(self, lane: Lane) -> int:
         """How many contents wait in a lane."""
@@ -88,6 +101,8 @@ class Lanes:
 
     def refusal(self, lane: Lane) -> Overloaded | None:
         """What a content that comes now would be told, where it would wait too long."""
+        if not self._speed.is_all_it_can:
+            return None
         ahead = self._queued[Lane.SEARCH] + sum(self._under_way.values())
         if lane is Lane.ADD:
             ahead += self._queued[Lane.ADD]
@@ -130,6 +145,7 @@ class Lanes:
                 self._given += 1
                 first.turn.set_result(None)
                 self._speed.begin()
+        self._speed.waits(any(self._queued.values()))
 
     def _ended(self, waiting: _Waiting) -> None:
         self._under_way[waiting.lane] -= waiting.work
@@ -161,28 +177,57 @@ class _Speed:
     """How much work the model did a second of late, while it had any."""
 
     def __init__(self) -> None:
-        self.work_a_second = math.inf  # until it is known, nobody is refused for what is ahead
+        self.work_a_second = math.inf  # until it is known
+        self._measured_at = -math.inf
+        self._was_full = False
+        # Of the measure that is being taken:
         self._since: float | None = None
         self._done = 0
+        self._idle_s = 0.0  # how long nothing waited
+        self._idle_since: float | None = 0.0
+
+    @property
+    def is_all_it_can(self) -> bool:
+        """Whether work waited while it was measured: a model that is given little does little, however fast it is."""
+        return self._was_full and time.monotonic() - self._measured_at < _KNOWN_S
 
     def begin(self) -> None:
         """There is work for the model."""
         if self._since is None:
-            self._since, self._done = time.monotonic(), 0
+            self.restart()
+
+    def waits(self, some: bool) -> None:
+        """Whether from now on work waits that the model is not given yet."""
+        now = time.monotonic()
+        if self._idle_since is not None:
+            self._idle_s += now - self._idle_since
+        self._idle_since = None if some else now
 
     def done(self, work: int, busy: bool) -> None:
         """So much is done; `busy` tells whether there is more."""
         if self._since is None:
             return
         self._done += work
-        elapsed = time.monotonic() - self._since
-        if elapsed >= _MEASURED_S:
-            now = self._done / elapsed
-            known = self.work_a_second if math.isfinite(self.work_a_second) else now
-            self.work_a_second = known + _SMOOTHING * (now - known)
-            self._since, self._done = time.monotonic(), 0
+        now = time.monotonic()
+        if now - self._since >= _MEASURED_S:
+            idle_s = self._idle_s if self._idle_since is None else self._idle_s + now - self._idle_since
+            self._measured(self._done / (now - self._since), idle_s < _MOST_IDLE * (now - self._since))
+            self.restart()
         if not busy:
             self._since = None
+
+    def _measured(self, speed: float, full: bool) -> None:
+        # What is measured first, or first at its full, counts at once.
+        if math.isinf(self.work_a_second) or (full and not self.is_all_it_can):
+            self.work_a_second = speed
+        self.work_a_second += _SMOOTHING * (speed - self.work_a_second)
+        self._was_full, self._measured_at = full, time.monotonic()
+
+    def restart(self) -> None:
+        """Forget what is being measured, and measure anew."""
+        self._since, self._done, self._idle_s = time.monotonic(), 0, 0.0
+        if self._idle_since is not None:
+            self._idle_since = self._since
 
 
 def _overloaded(wait_s: float) -> Overloaded:

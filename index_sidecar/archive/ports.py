@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
@@ -19,9 +19,10 @@ class Embedder(Protocol):
     def answers(self) -> bool:
         """Whether the last call got an answer of the model."""
 
-    async def embed(self, data: bytes, content_type: ContentType) -> Embedding:
+    async def embed(self, data: bytes, content_type: ContentType, aside: Callable[[], None] | None = None) -> Embedding:
         """The unit vector of one text (UTF-8) or image file.
 
+        `aside` is called, once, where reading the content takes long and the model goes on without it meanwhile.
         Raises InvalidInput (or a kind of it) when the content cannot be embedded, Unavailable when nothing can.
         """
 

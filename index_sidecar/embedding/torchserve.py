@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
 import logging
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
@@ -22,7 +24,11 @@ logger = logging.getLogger(__name__)
 _REFUSALS: dict[int, type[InvalidInput]] = {400: InvalidInput, 413: TooLarge, 415: Unsupported}
 _UNAVAILABLE = "the embedding model does not answer at the moment; try again later"
 _TRIES = 3
-_DECODING_PAUSE_S = 0.05
+_CONNECT_S = 2.0
+# A picture that takes long is sent again each time it is asked for: so seldom, and few at a time.
+_MOST_DECODING = 8
+_DECODING_PAUSE_S = 0.05  # at first, and then a part of the time it has taken
+_DECODING_PAUSE_SHARE = 0.2
 _MOST_ANSWER_BYTES = 1 << 16  # a vector has 2,048, a reason some hundred
 _LONGEST_FINGERPRINT = 256
 
@@ -45,10 +51,11 @@ class TorchServeEmbedder:
         self._answers = False
         self._answered_at = -math.inf
         self._timeout_s = timeout_s
+        self._decoding = asyncio.Semaphore(_MOST_DECODING)
         self._session = aiohttp.ClientSession(
             # Whoever asks for more at once waits here, within the timeout: so lanes.py does not.
             connector=aiohttp.TCPConnector(limit=connections),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=2),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
         )
 
     async def close(self) -> None:
@@ -63,15 +70,22 @@ class TorchServeEmbedder:
         """Whether the last call got an answer of the model."""
         return self._answers
 
-    async def embed(self, data: bytes, content_type: ContentType) -> Embedding:
+    async def embed(self, data: bytes, content_type: ContentType, aside: Callable[[], None] | None = None) -> Embedding:
         """The unit vector of one text (UTF-8) or image file. Raises InvalidInput, Overloaded, EmbedderUnavailable.
 
         Overloaded also where no vector came in time although the model answered meanwhile: it is busy, not away.
+        `aside` is called where the picture takes long to decode, and the model goes on without it.
         """
         began = time.monotonic()
         try:
             async with asyncio.timeout(self._timeout_s):
-                embedding = await self._request_again(data, content_type)
+                try:
+                    embedding = await self._request_again(data, content_type)
+                except _StillDecoding:
+                    self._answered()
+                    if aside is not None:
+                        aside()
+                    embedding = await self._when_decoded(data, content_type, began)
         except (InvalidInput, Overloaded):
             self._answered()
             raise
@@ -92,16 +106,24 @@ class TorchServeEmbedder:
         self._answers = True
         self._answered_at = time.monotonic()
 
+    async def _when_decoded(self, data: bytes, content_type: ContentType, began: float) -> Embedding:
+        async with self._decoding:
+            while True:
+                await asyncio.sleep(max(_DECODING_PAUSE_S, _DECODING_PAUSE_SHARE * (time.monotonic() - began)))
+                with contextlib.suppress(_StillDecoding):
+                    return await self._request_again(data, content_type)
+                self._answered()
+
     async def _request_again(self, data: bytes, content_type: ContentType) -> Embedding:
-        tries = 0
-        while tries < _TRIES:
+        for tries_left in reversed(range(_TRIES)):
             try:
                 return await self._request(data, content_type)
             except _TryAgain:
-                tries += 1
-            except _StillDecoding:  # for as long as a vector may take
-                self._answered()
-                await asyncio.sleep(_DECODING_PAUSE_S)
+                pass
+            except aiohttp.ConnectionTimeoutError:
+                # On a busy machine it may be we who had no turn to see the connection made.
+                if not (self._answers and tries_left):
+                    raise
         raise EmbedderUnavailable(_UNAVAILABLE)
 
     async def _request(self, data: bytes, content_type: ContentType) -> Embedding:

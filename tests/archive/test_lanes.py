@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ class SlowModel:
     """Computes one content after the other, in the order it was given them, each in its time."""
 
     def __init__(self, text_s: float = 0.005, image_s: float = 0.02) -> None:
-        self._seconds = {"text": text_s, "image": image_s}
+        self.seconds = {"text": text_s, "image": image_s}
         self._one_at_a_time = asyncio.Lock()
         self.given = 0
         self.most_given = 0
@@ -29,13 +30,13 @@ class SlowModel:
     def answers(self) -> bool:
         return True
 
-    async def embed(self, data: bytes, content_type: ContentType) -> Embedding:
+    async def embed(self, data: bytes, content_type: ContentType, aside: Callable[[], None] | None = None) -> Embedding:
         self.asked.append(data)
         self.given += 1
         self.most_given = max(self.most_given, self.given)
         try:
             async with self._one_at_a_time:
-                await asyncio.sleep(self._seconds[content_type])
+                await asyncio.sleep(self.seconds[content_type])
         finally:
             self.given -= 1
         if data == b"broken":
@@ -113,7 +114,9 @@ async def test_who_leaves_in_the_moment_of_their_turn_takes_nobodys_place() -> N
     class Model(SlowModel):
         done = asyncio.Event()
 
-        async def embed(self, data: bytes, content_type: ContentType) -> Embedding:
+        async def embed(
+            self, data: bytes, content_type: ContentType, aside: Callable[[], None] | None = None
+        ) -> Embedding:
             if data == b"held":
                 await self.done.wait()
                 return Embedding(np.zeros(512, np.float32), "model")
@@ -165,3 +168,58 @@ async def test_places_are_given_back_whatever_happens() -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
     assert (await lanes.embed(b"sound", "text", Lane.ADD)).fingerprint == "model"
     assert [lanes.depth(lane) for lane in Lane] == [0, 0]
+
+
+async def test_one_slow_answer_does_not_have_a_burst_refused() -> None:
+    """A model that is given one content at a time does not show how many it can do."""
+    model = SlowModel(image_s=0.7)
+    lanes = Lanes(model, queue_s=2)
+    await lanes.embed(b"a large one", "image", Lane.ADD)
+    model.seconds["image"] = 0.01
+    outcomes = await _all(lanes, 40, "image", Lane.ADD)
+    assert [type(outcome) for outcome in outcomes] == [Embedding] * 40
+
+
+async def test_an_old_speed_has_nobody_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("index_sidecar.archive.lanes._KNOWN_S", 0.3)
+    model = SlowModel(text_s=0.05)
+    lanes = Lanes(model, queue_s=2)
+    await _all(lanes, 100, "text", Lane.SEARCH)
+    model.seconds["text"] = 0.001  # the machine had been lent to others, and is ours again
+    await asyncio.sleep(0.4)
+    outcomes = await _all(lanes, 100, "text", Lane.SEARCH)
+    assert [type(outcome) for outcome in outcomes] == [Embedding] * 100
+
+
+async def _all(lanes: Lanes, count: int, content_type: ContentType, lane: Lane) -> list[Embedding | BaseException]:
+    asked = (lanes.embed(b"%d" % number, content_type, lane) for number in range(count))
+    return await asyncio.gather(*asked, return_exceptions=True)
+
+
+async def test_what_the_model_puts_aside_is_in_nobodys_way() -> None:
+    """Large pictures that are decoded for seconds, while the model has time for all else."""
+
+    class Model(SlowModel):
+        async def embed(
+            self, data: bytes, content_type: ContentType, aside: Callable[[], None] | None = None
+        ) -> Embedding:
+            if content_type == "image":
+                await asyncio.sleep(0.02)
+                assert aside is not None
+                aside()
+                await asyncio.sleep(1.5)
+            return await super().embed(data, content_type)
+
+    lanes = Lanes(Model(), queue_s=0.5)
+    await _all(lanes, 60, "text", Lane.SEARCH)
+    large = asyncio.create_task(_all(lanes, 40, "image", Lane.ADD))
+    waits: list[float] = []
+    while not large.done():
+        began = time.monotonic()
+        await lanes.embed(b"neighbour %d" % len(waits), "text", Lane.SEARCH)
+        waits.append(time.monotonic() - began)
+        await asyncio.sleep(0.05)
+    assert sorted(waits)[len(waits) // 2] < 0.2
+    assert [type(outcome) for outcome in await large] == [Embedding] * 40
+    assert [lanes.depth(lane) for lane in Lane] == [0, 0]
+    assert lanes._given == sum(lanes._under_way.values()) == 0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -126,3 +128,73 @@ async def test_a_picture_that_is_never_done_ends_with_the_timeout(
         await embedder.embed(PNG + b"large", "image")
     assert time.monotonic() - started < TIMEOUT_S + 1
     assert embedder.answers()  # it is busy, not away
+
+
+async def test_a_picture_that_takes_long_is_put_aside_once(embedder: TorchServeEmbedder, fake: FakeTorchServe) -> None:
+    aside: list[int] = []
+    fake.still_decoding = 3
+    await embedder.embed(PNG + b"large", "image", lambda: aside.append(len(fake.requests)))
+    assert aside == [1]
+    await embedder.embed(PNG + b"small", "image", lambda: aside.append(0))
+    assert aside == [1]
+
+
+async def test_few_of_the_pictures_that_take_long_are_asked_for_at_a_time(
+    embedder: TorchServeEmbedder, fake: FakeTorchServe
+) -> None:
+    fake.still_decoding = 10**9
+    await asyncio.gather(
+        *(embedder.embed(PNG + b"large %d" % number, "image") for number in range(40)), return_exceptions=True
+    )
+    asked = sorted(Counter(request.data for request in fake.requests).values())
+    assert asked[:32] == [1] * 32
+    assert 1 < asked[32] <= asked[39] < 20  # and seldom: each time, the picture is sent again
+
+
+async def test_a_connection_that_takes_long_is_tried_again(fake: FakeTorchServe) -> None:
+    """As where the machine is so busy that nobody accepts what waits to be connected."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=0)
+    embedder = TorchServeEmbedder(f"http://127.0.0.1:{listener.getsockname()[1]}", fake.key_file, 10, connections=8)
+    waiting = [socket.socket() for _ in range(3)]
+    try:
+        async with asyncio.TaskGroup() as forwarding:
+            first = forwarding.create_task(_forward_one(listener, fake))
+            assert (await embedder.embed(b"before", "text")).fingerprint == FINGERPRINT
+            first.cancel()
+            await asyncio.wait([first])
+            for each in waiting:
+                each.setblocking(False)
+                each.connect_ex(listener.getsockname())
+            started = time.monotonic()
+            call = forwarding.create_task(embedder.embed(b"meanwhile", "text"))
+            await asyncio.sleep(2.2)
+            for each in waiting:
+                each.close()
+            more = [forwarding.create_task(_forward_one(listener, fake)) for _ in range(5)]
+            assert (await call).fingerprint == FINGERPRINT
+            assert time.monotonic() - started > 2.2  # so the first try was given up
+            assert embedder.answers()
+            for task in more:
+                task.cancel()
+    finally:
+        listener.close()
+        await embedder.close()
+
+
+async def _forward_one(listener: socket.socket, fake: FakeTorchServe) -> None:
+    """Accept one connection and pass on what comes, both ways."""
+    listener.setblocking(False)
+    accepted, _ = await asyncio.get_running_loop().sock_accept(listener)
+    near = await asyncio.open_connection(sock=accepted)
+    far = await asyncio.open_connection("127.0.0.1", fake.port)
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+            await writer.drain()
+
+    try:
+        await asyncio.gather(pass_on(near[0], far[1]), pass_on(far[0], near[1]))
+    finally:
+        near[1].close()
+        far[1].close()
