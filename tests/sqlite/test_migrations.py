@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from index_sidecar.archive.errors import StoreError
+from index_sidecar.archive.filters import read_filter
+from index_sidecar.archive.metadata import Metadata
 from index_sidecar.sqlite import rows
 from index_sidecar.sqlite.connection import Schema, open_file
 from index_sidecar.sqlite.migrations import Step
@@ -21,14 +23,19 @@ from index_sidecar.sqlite.store import SqliteStore
 
 from ..support.contents import content_of, plain
 
-# Written by the program when its schema was version 1; id "gone" was deleted again.
+# Written by the program when its schema was of that version; id "gone" was deleted again.
 VERSION_1 = Path(__file__).with_name("version-1.sqlite.gz")
+VERSION_2 = Path(__file__).with_name("version-2.sqlite.gz")  # with the metadata TOLD
 HELD = [
     (content_of("a", b"one", user="ann", truncated=True), b"one"),
     (content_of("b/?% 漢", b"two", "image", "ann"), bytes(range(256)) * 12),
     (content_of("c", b"three"), None),
     (content_of("d", b"one", user="bob"), b"one"),
 ]
+TOLD: dict[str, Metadata] = {
+    "a": {"title": "Eins 漢", "n": 215250709085334181, "date": "2026-06-10T01:02:03+02:00", "tags": ["x", "y"]},
+    "b/?% 漢": {"title": "zwei " * 200, "n": 0.5, "ok": True},
+}
 
 
 @pytest.fixture
@@ -75,6 +82,28 @@ def _rows(path: Path, query: str) -> list[tuple[object, ...]]:
 
 
 async def test_a_file_of_version_1_opens_whole(path: Path) -> None:
+    await _is_whole(path)
+
+
+async def test_a_file_of_version_2_opens_whole_with_its_metadata(tmp_path: Path) -> None:
+    path = tmp_path / "contents.sqlite"
+    path.write_bytes(gzip.decompress(VERSION_2.read_bytes()))
+    store = SqliteStore(path)
+    for content, _ in HELD:
+        stored = await store.get(content.id)
+        assert stored is not None
+        assert stored.metadata == TOLD.get(content.id, {})
+    for condition, ids in (
+        ('{"key": "n", "match": {"value": 215250709085334181}}', ["a"]),
+        ('{"key": "date", "range": {"gte": "2026-06-09", "lt": "2026-06-10"}}', ["a"]),
+        ('{"key": "tags", "match": {"any": ["y"]}}', ["a"]),
+        ('{"key": "ok", "match": {"value": true}}', ["b/?% 漢"]),
+        ('{"key": "n", "range": {"lt": 1}}', ["b/?% 漢"]),
+        ('{"key": "title", "match": {"value": "gone"}}', []),
+    ):
+        page = await store.page(None, None, 10, None, read_filter(f'{{"must": [{condition}]}}'))
+        assert [entry.id for entry in page.contents] == ids
+    await store.close()
     await _is_whole(path)
 
 
