@@ -59,10 +59,11 @@ class FoundContent(Struct, frozen=True):
 
 
 class Columns(Struct, frozen=True):
-    """Contents of one type, best first: ids, and their cosines, in lists of the same length."""
+    """Contents of one type, best first: ids, their cosines, and where it was asked for their metadata."""
 
     contents: list[str]
     scores: list[float]
+    metadata: list[Metadata] | None = None
 
 
 class RetrieveAnswer(Struct, frozen=True):

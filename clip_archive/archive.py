@@ -130,7 +130,7 @@ class Archive:
         """
         answers: list[AddAnswer] = []
         failures: list[Failure] = []
-        for some in some_at_a_time(items, only_new):
+        for some in some_at_a_time(items):
             sending = Sending(some, only_new)
             try:
                 for attempt in stamina.retry_context(**retrying(self.patience, True)):
@@ -148,8 +148,6 @@ class Archive:
     def send_many(self, sending: Sending) -> None:
         """Send what is left of some contents in one call, and take what is answered. Raises ArchiveError."""
         try:
-            if sending.alone is not None:
-                return sending.settle(self.send(sending.alone))
             for line in self._lines(sending.call()):
                 sending.take(line)
             sending.end()

@@ -125,7 +125,7 @@ class AsyncArchive:
         """
         answers: list[AddAnswer] = []
         failures: list[Failure] = []
-        for some in some_at_a_time(items, only_new):
+        for some in some_at_a_time(items):
             sending = Sending(some, only_new)
             try:
                 async for attempt in stamina.retry_context(**retrying(self.patience, True)):
@@ -143,8 +143,6 @@ class AsyncArchive:
     async def send_many(self, sending: Sending) -> None:
         """Send what is left of some contents in one call, and take what is answered. Raises ArchiveError."""
         try:
-            if sending.alone is not None:
-                return sending.settle(await self.send(sending.alone))
             async with aclosing(self._lines(sending.call())) as lines:
                 async for line in lines:
                     sending.take(line)

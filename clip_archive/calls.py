@@ -45,7 +45,7 @@ _BYTES = {"Content-Type": "application/octet-stream"}  # a text that is JSON sta
 _PATCH = {"Content-Type": "application/merge-patch+json"}
 _JSON = {"Content-Type": "application/json"}
 LONGEST_PARAMETERS = 4000
-"""Characters of an address's query, or of a part's header: the archive's limit is 8,190 bytes a line."""
+"""Characters of an address's query: the archive's limit is 8,190 bytes a line."""
 
 
 def add_content(
@@ -115,6 +115,7 @@ def retrieve_each(
     fold: bool | None = None,
     order: Order | None = None,
     filter: Filter | None = None,
+    fields: Literal["metadata"] | None = None,
 ) -> Call[RetrieveEachAnswer]:
     """As `retrieve`, the k best of each type, in columns."""
     said = {key: value for key, value in locals().items() if key not in ("content", "type")}
@@ -134,6 +135,8 @@ def search(
     min_score: float | None = None,
     min_relevance: float | None = None,
     without_user: str | None = None,
+    filter: Filter | None = None,
+    fields: Literal["metadata"] | None = None,
 ) -> Call[RetrieveAnswer]:
     """What is most similar to several parts taken together: texts, pictures and stored contents, each with a weight."""
     return _search(RetrieveAnswer, dict(**locals()))
@@ -150,6 +153,8 @@ def search_each(
     min_score: float | None = None,
     min_relevance: float | None = None,
     without_user: str | None = None,
+    filter: Filter | None = None,
+    fields: Literal["metadata"] | None = None,
 ) -> Call[RetrieveEachAnswer]:
     """As `search`, the k best of each type, in columns."""
     return _search(RetrieveEachAnswer, {"target": "each", **locals()})
@@ -184,6 +189,7 @@ def recommend(
     seed: int | None = None,
     target: Target | None = None,
     filter: Filter | None = None,
+    fields: Literal["metadata"] | None = None,
 ) -> Call[RecommendAnswer]:
     """New contents for a user, each with its reason; a key that is bound to a user need not name one."""
     return Call("POST", "/recommend", json_of(RecommendAnswer), queried(**locals()))
@@ -196,6 +202,7 @@ def recommend_each(
     diversity: float | None = None,
     seed: int | None = None,
     filter: Filter | None = None,
+    fields: Literal["metadata"] | None = None,
 ) -> Call[RecommendEachAnswer]:
     """As `recommend`, k of each type."""
     return Call("POST", "/recommend", json_of(RecommendEachAnswer), queried(target="each", **locals()))
@@ -250,6 +257,7 @@ def get_similar_each(
     fold: bool | None = None,
     order: Order | None = None,
     filter: Filter | None = None,
+    fields: Literal["metadata"] | None = None,
 ) -> Call[SimilarEachAnswer]:
     """As `get_similar`, the k most similar of each type, in columns."""
     return Call("GET", "/contents/similar", json_of(SimilarEachAnswer), queried(target="each", **locals()))

@@ -9,7 +9,6 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from .answers import AddAnswer, AddedLine, FailedLine
-from .calls import LONGEST_PARAMETERS, add_content_by_form
 from .contents import Exported, Item, data_of, type_of
 from .errors import ArchiveError, CutOff, Failure, VersionMismatch, error_of_line
 from .form import named, write_form
@@ -22,12 +21,11 @@ MOST_BYTES = 16 << 20
 class Outgoing:
     """One content that is to be sent, read."""
 
-    def __init__(self, item: Item | Exported, only_new: bool = False) -> None:
+    def __init__(self, item: Item | Exported) -> None:
         """Raises OSError where its file cannot be read."""
         if isinstance(item, Exported):
             self.id = _id_of(item.line)
             self.data = item.line
-            self.alone: Call[AddAnswer] | None = None
             self.headers = {"Content-Disposition": named("exported")}
         else:
             self.id = item.id
@@ -37,9 +35,6 @@ class Outgoing:
             )
             parameters = urlencode(said, quote_via=quote, safe="")
             self.headers = {"Content-Disposition": named("content"), "X-Content-Parameters": parameters}
-            # What no header has room for goes in a call of its own.
-            fits = len(parameters) <= LONGEST_PARAMETERS
-            self.alone = None if fits else add_content_by_form(said, self.data, only_new)
 
 
 class Sending:
@@ -66,15 +61,6 @@ class Sending:
     def outcome(self, place: int) -> AddAnswer | ArchiveError | None:
         """What is known of one of them."""
         return self._settled.get(place)
-
-    @property
-    def alone(self) -> Call[AddAnswer] | None:
-        """The call of a content that needs one of its own."""
-        return self._outgoing[0].alone
-
-    def settle(self, answer: AddAnswer) -> None:
-        """What `alone` was answered."""
-        self._settled[0] = answer
 
     def _left(self) -> list[int]:
         return [place for place in range(len(self._outgoing)) if self._is_left(self._settled.get(place))]
@@ -133,20 +119,17 @@ class Sending:
             self._settled.setdefault(place, error)
 
 
-def some_at_a_time(items: Iterable[Item | Exported], only_new: bool = False) -> Iterator[list[Outgoing]]:
-    """The contents, read, in as many steps as keep a call small; one that needs a call of its own comes alone."""
+def some_at_a_time(items: Iterable[Item | Exported]) -> Iterator[list[Outgoing]]:
+    """The contents, read, in as many steps as keep a call small."""
     some: list[Outgoing] = []
     size = 0
     for each in items:
-        outgoing = Outgoing(each, only_new)
-        if some and (len(some) == MOST_ITEMS or size + len(outgoing.data) > MOST_BYTES or outgoing.alone):
+        outgoing = Outgoing(each)
+        if some and (len(some) == MOST_ITEMS or size + len(outgoing.data) > MOST_BYTES):
             yield some
             some, size = [], 0
         some.append(outgoing)
         size += len(outgoing.data)
-        if outgoing.alone:
-            yield some
-            some, size = [], 0
     if some:
         yield some
 

@@ -1,4 +1,4 @@
-"""`pip install .` gives a wheel with the sidecar, all of it and nothing else, that runs without this repository."""
+"""`pip install .` gives a wheel with sidecar and client, whole and alone, that runs without this repository."""
 
 from __future__ import annotations
 
@@ -39,13 +39,14 @@ def metadata(wheel: Path) -> Message:
         return Parser().parsestr(archive.read(name).decode())
 
 
-def test_it_holds_the_sidecar_and_nothing_else(wheel: Path) -> None:
-    ours = {path for path in (ROOT / "index_sidecar").rglob("*") if path.is_file() and path.suffix != ".pyc"}
+def test_it_holds_sidecar_and_client_and_nothing_else(wheel: Path) -> None:
+    folders = (ROOT / "index_sidecar", ROOT / "clip_archive")
+    ours = {each for folder in folders for each in folder.rglob("*") if each.is_file() and each.suffix != ".pyc"}
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
         licences = [name for name in archive.namelist() if name.endswith("/licenses/LICENSE")]
     assert names == {str(path.relative_to(ROOT)) for path in ours}
-    assert "index_sidecar/py.typed" in names
+    assert {"index_sidecar/py.typed", "clip_archive/py.typed"} <= names
     assert len(licences) == 1
 
 
@@ -57,7 +58,7 @@ def test_its_metadata_are_those_of_the_source(metadata: Message) -> None:
 
 def test_it_asks_for_what_is_tested(metadata: Message) -> None:
     asked = [Requirement(line) for line in metadata.get_all("Requires-Dist", [])]
-    assert {"aiohttp", "faiss-cpu", "numpy"} <= {each.name for each in asked}
+    assert {"aiohttp", "faiss-cpu", "numpy", "httpx2", "click"} <= {each.name for each in asked}
     wrong = [str(each) for each in asked if not each.marker and not each.specifier.contains(version(each.name))]
     assert wrong == []
     assert [str(each) for each in asked if not each.specifier] == []
@@ -75,5 +76,6 @@ def test_it_runs_where_it_is_installed(wheel: Path, tmp_path: Path) -> None:
 
     assert run(sys.executable, "-m", "index_sidecar", "--version") == __version__
     assert run(target / "bin" / "clip-archive-sidecar", "--version") == __version__
+    assert run(target / "bin" / "clip-archive", "--version") == __version__
     where = run(sys.executable, "-c", "import index_sidecar.app; print(index_sidecar.app.__file__)")
     assert Path(where).is_relative_to(target)

@@ -1,0 +1,1 @@
+"""Moving what lies in folders, tables, tars and exports into an archive."""
