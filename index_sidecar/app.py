@@ -24,10 +24,12 @@ from .embedding.previews import Previews
 from .embedding.torchserve import TorchServeEmbedder
 from .http.auth import ACCESS, Access, identify, tell_quotas
 from .http.body import Bodies
+from .http.codes import CODES
 from .http.door import DOOR, Door
 from .http.export import EXPORTER
 from .http.guard import GUARD, Guard, answer_preflights, keep_foreign_pages_out, tell_browsers
 from .http.handlers import BODIES, EMBEDDER, SERVICE
+from .http.metrics import METRICS, measure
 from .http.middlewares import REFUSALS, Refusals, answer_errors, log_access, name_request, tell_name
 from .http.openapi import document
 from .http.pages import CONTRACT
@@ -41,6 +43,7 @@ from .qdrant.store import QdrantStore
 from .qdrant.url import qdrant_url
 from .settings import Settings
 from .sqlite.store import SqliteStore
+from .telemetry.metrics import Metrics
 from .vectors.index import FaissIndex
 
 logger = logging.getLogger(__name__)
@@ -60,10 +63,19 @@ def create_app(settings: Settings) -> web.Application:
     # within bears it; the access log sees the status that goes out, so errors become answers within it. Foreign pages
     # are kept out before anybody asks whose key it is.
     app = web.Application(
-        middlewares=[name_request, log_access, answer_preflights, answer_errors, keep_foreign_pages_out, identify]
+        middlewares=[
+            name_request,
+            measure,
+            log_access,
+            answer_preflights,
+            answer_errors,
+            keep_foreign_pages_out,
+            identify,
+        ]
     )
     # To the head of every answer as it goes out, also of one that streams and of one that refuses.
     app.on_response_prepare.extend([tell_name, tell_browsers, tell_quotas])
+    app[METRICS] = Metrics(CODES)
     app[REFUSALS] = Refusals()
     app[DOOR] = Door(CALLS, app[REFUSALS])
     app[GUARD] = _guard(settings)

@@ -8,7 +8,21 @@ import time
 
 from .archive.request_id import request_id
 
-_FIELDS = ("method", "route", "status", "ms", "key", "peer", "count", "id", "request_id")
+_FIELDS = (
+    "method",
+    "route",
+    "status",
+    "ms",
+    "code",
+    "stages",
+    "bytes_in",
+    "bytes_out",
+    "key",
+    "peer",
+    "count",
+    "id",
+    "request_id",
+)
 
 
 class _Json(logging.Formatter):

@@ -11,13 +11,14 @@ from .support.sidecar import ROOT
 
 # Each package of the sidecar ("" is its root) and those it may import from.
 ALLOWED = {
-    "": {"", "access", "archive", "embedding", "http", "qdrant", "sqlite", "vectors"},
+    "": {"", "access", "archive", "embedding", "http", "qdrant", "sqlite", "telemetry", "vectors"},
     "access": {"access", "archive"},
-    "http": {"", "access", "archive", "http"},
+    "http": {"", "access", "archive", "http", "telemetry"},
     "archive": {"archive"},
     "embedding": {"archive", "embedding"},
     "qdrant": {"archive", "qdrant"},
     "sqlite": {"archive", "sqlite"},
+    "telemetry": {"archive", "telemetry"},
     "vectors": {"archive", "vectors"},
 }
 # Who alone may import these.
@@ -27,6 +28,7 @@ OWNERS = {
     "sklearn": {"archive"},
     "PIL": {"embedding"},
     "pillow_heif": {"embedding"},
+    "prometheus_client": {"http", "telemetry"},
     "aiohttp": {"", "embedding", "http", "qdrant"},
 }
 SIDECAR = ROOT / "index_sidecar"

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator
 
 from .errors import Overloaded
+from .stages import stage
 
 _SMOOTHING = 0.3
 _LONGEST_RETRY_S = 60
@@ -33,7 +34,8 @@ class Admission:
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """Wait for a turn, and hold it until the block ends. Raises Overloaded when it is too far off."""
-        await self._wait()
+        with stage("wait"):
+            await self._wait()
         began = time.monotonic()
         try:
             yield

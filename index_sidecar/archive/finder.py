@@ -8,6 +8,7 @@ by itself might put one of them in front. Only where two blocks of an approximat
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from .folding import Folder
 from .ports import Store, VectorIndex
 from .relevance import Calibration
 from .search import DEPTH, Search
+from .stages import stage
 
 _BLOCKS = (16, 128, 1024, DEPTH)
 _READ = 500  # contents at a time, with their vectors: 1 MB
@@ -51,10 +53,10 @@ class Finder:
 
         Raises Overloaded when too many look deep at once.
         """
-        if not (search.fold or search.order == "newest" or search.end > _BLOCKS[-2]):
-            return await self._find(asked, search)
-        async with self._deep.turn():
-            return await self._find(asked, search)
+        deep = search.fold or search.order == "newest" or search.end > _BLOCKS[-2]
+        async with self._deep.turn() if deep else contextlib.nullcontext():
+            with stage("search"):
+                return await self._find(asked, search)
 
     async def _find(self, asked: Asked, search: Search) -> list[Hit]:
         of_types = await self._of_types(asked, search)

@@ -21,6 +21,7 @@ from enum import Enum
 from .content import ContentType, Embedding
 from .errors import Overloaded
 from .ports import Embedder
+from .stages import stage
 
 WORK: dict[ContentType, int] = {"text": 1, "image": 8}
 """Of one content, in short texts: as measured, 411 of these a second against 50 pictures."""
@@ -68,6 +69,8 @@ class Lanes:
         self._queued = dict.fromkeys(Lane, 0)  # work that waits
         self._under_way = dict.fromkeys(Lane, 0)
         self._searched_at = -math.inf
+        self.refused = dict.fromkeys(Lane, 0)
+        """How many contents were, since the start."""
         self._speed = _Speed()
 
     async def embed(self, data: bytes, content_type: ContentType, lane: Lane) -> Embedding:
@@ -75,9 +78,11 @@ class Lanes:
         if lane is Lane.SEARCH:
             self._searched_at = time.monotonic()
         if (refusal := self.refusal(lane)) is not None:
+            self.refused[lane] += 1
             raise refusal
         waiting = _Waiting(WORK[content_type], lane)
-        await self._wait(waiting)
+        with stage("wait"):
+            await self._wait(waiting)
         aside = False
 
         def put_aside() -> None:
@@ -88,7 +93,8 @@ class Lanes:
             self._begin_next()
 
         try:
-            return await self._embedder.embed(data, content_type, put_aside)
+            with stage("embed"):
+                return await self._embedder.embed(data, content_type, put_aside)
         finally:
             if not aside:
                 self._ended(waiting)
@@ -119,6 +125,7 @@ class Lanes:
         except TimeoutError:
             if not waiting.turn.done() or waiting.turn.cancelled():
                 self._forget(waiting)
+                self.refused[waiting.lane] += 1
                 raise _overloaded(self._queue_s) from None
         except asyncio.CancelledError:
             if waiting.turn.done() and not waiting.turn.cancelled():

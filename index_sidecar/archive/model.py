@@ -16,8 +16,8 @@ class Model:
         """`queue_s`: how long a content may wait for its turn; `at_once`: how many the embedder takes at a time."""
         self._embedder = embedder
         self._store = store
-        self._queries = queries
-        self._lanes = Lanes(embedder, queue_s, at_once)
+        self.queries = queries
+        self.lanes = Lanes(embedder, queue_s, at_once)
         self._served: str | None = None
 
     async def check(self) -> str:
@@ -26,7 +26,7 @@ class Model:
 
     def refusal(self, lane: Lane) -> Overloaded | None:
         """What a content that comes now would be told, where the lane to the model has no room for it."""
-        return self._lanes.refusal(lane)
+        return self.lanes.refusal(lane)
 
     async def embed_content(self, original: Original, content_type: ContentType) -> Embedding:
         """The vector of what is added."""
@@ -35,10 +35,10 @@ class Model:
     async def embed_query(self, original: Original, content_type: ContentType) -> Embedding:
         """The vector of what is asked; the same query twice asks the model once."""
         sha256 = original.sha256
-        query = self._queries.get(await self.fingerprint(), content_type, sha256)
+        query = self.queries.get(await self.fingerprint(), content_type, sha256)
         if query is None:
             query = await self._embed(original.data, content_type, Lane.SEARCH)
-            self._queries.put(content_type, sha256, query)
+            self.queries.put(content_type, sha256, query)
         return query
 
     async def fingerprint(self) -> str | None:
@@ -54,7 +54,7 @@ class Model:
         return self._embedder.answers()
 
     async def _embed(self, data: bytes, content_type: ContentType, lane: Lane) -> Embedding:
-        embedding = await self._lanes.embed(data, content_type, lane)
+        embedding = await self.lanes.embed(data, content_type, lane)
         self._served = embedding.fingerprint
         await self._store.check_model(embedding.fingerprint)
         return embedding

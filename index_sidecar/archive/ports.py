@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
@@ -67,6 +67,9 @@ class Store(Protocol):
 
     def erasures_due(self) -> int:
         """How many contents are erased for everybody who asks, but not yet overwritten."""
+
+    def events(self) -> Mapping[str, int]:
+        """What it did since the start, by name; for whoever watches it."""
 
     async def fingerprint(self) -> str | None:
         """The model all stored vectors are of; None while nothing was ever stored."""
@@ -193,6 +196,9 @@ class VectorIndex(Protocol):
 
     async def state(self, content_type: ContentType) -> IndexState:
         """How the contents of one type are searched at the moment."""
+
+    def events(self) -> Mapping[str, int]:
+        """What it did since the start, by name; for whoever watches it."""
 
 
 class DerivedIndex(VectorIndex, Protocol):

@@ -17,10 +17,16 @@ class QueryCache:
         self._embeddings: LRUCache[tuple[str | None, ContentType, bytes], Embedding] = LRUCache(
             max_bytes // _ENTRY_BYTES
         )
+        self.hits, self.misses = 0, 0
+
+    def __len__(self) -> int:
+        return len(self._embeddings)
 
     def get(self, fingerprint: str | None, content_type: ContentType, sha256: bytes) -> Embedding | None:
         """The embedding by the model with this fingerprint, if it is still here."""
-        return self._embeddings.get((fingerprint, content_type, sha256))
+        kept = self._embeddings.get((fingerprint, content_type, sha256))
+        self.hits, self.misses = self.hits + (kept is not None), self.misses + (kept is None)
+        return kept
 
     def put(self, content_type: ContentType, sha256: bytes, embedding: Embedding) -> None:
         """Keep an embedding under the model it is of."""

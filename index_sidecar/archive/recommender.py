@@ -15,6 +15,7 @@ from .grouping import HISTORY, Recommendation, Seed, choose, new_to, seeds_of_al
 from .ports import Store, VectorIndex
 from .relevance import Calibration
 from .search import Search
+from .stages import stage
 
 _SPARE_CANDIDATES = 20
 _MOST_CANDIDATES = 1000  # a seed
@@ -50,7 +51,8 @@ class Recommender:
     ) -> Recommended:
         """As the service promises it. Raises Overloaded when too many are asked for."""
         async with self._admission.turn():
-            return await self._recommend(user, search, diversity, seed, history_types)
+            with stage("search"):
+                return await self._recommend(user, search, diversity, seed, history_types)
 
     async def _recommend(
         self, user: str, search: Search, diversity: float, seed: int, history_types: Sequence[ContentType]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from .content import CONTENT_TYPES, Content, ContentType, Hit, IndexState, Original, Page
@@ -54,7 +54,7 @@ class ContentService:
         self._calibrator = Calibrator(store.sample)
         self._finder = Finder(store, index, self._calibration, queue_s)
         self._recommender = Recommender(store, index, self._calibration, queue_s)
-        self._writes = Writes(store, index, self._set_unready, write_limit_s)
+        self._writes = Writes(store, index, lambda: self.set_ready(False), write_limit_s)
         self._ready = False
 
     async def add_content(
@@ -149,8 +149,7 @@ class ContentService:
     ) -> Recommended:
         """Contents that others added, in proportion to what the user's own are about; grouping.py tells how.
 
-        Only stored vectors are compared: the model is not asked. The same seed gives the same answer. Of `search`,
-        `k`, `target`, `filter` and `with_metadata` count.
+        The model is not asked. Of `search`, `k`, `target`, `filter` and `with_metadata` count. The same seed, the same.
         """
         self.check_ready()
         return await self._recommender.recommend(user, search, diversity, seed, history_types)
@@ -216,16 +215,17 @@ class ContentService:
         """How many contents are in no answer any more, but still in a file."""
         return self._store.erasures_due()
 
+    def events(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
+        """What the store and the index did since the start."""
+        return self._store.events(), self._index.events()
+
     async def check_storage(self) -> None:
         """Raises StorageUnavailable unless stored contents can be read now."""
         await self._store.check()
 
-    def set_ready(self) -> None:
-        """From now on every call is served: the index holds everything the store holds."""
-        self._ready = True
-
-    def _set_unready(self) -> None:
-        self._ready = False
+    def set_ready(self, ready: bool = True) -> None:
+        """Whether every call is served from now on: the index holds everything the store holds."""
+        self._ready = ready
 
     def is_ready(self) -> bool:
         """Whether the index holds everything the store holds. If not, it has to be filled from the store (again)."""

@@ -20,6 +20,7 @@ from .content import Content, ContentType
 from .errors import Forbidden, NotFound, StorageUnavailable
 from .metadata import Metadata, write_metadata
 from .ports import Store, VectorIndex, Written
+from .stages import stage
 from .turns import Turns
 
 _T = TypeVar("_T")
@@ -81,7 +82,8 @@ class Writes:
             await asyncio.wait(self._under_way)
 
     async def _put(self, content: Content, preview: bytes | None) -> Written:
-        written = await self._store.put(content, preview)
+        with stage("commit"):
+            written = await self._store.put(content, preview)
         await self._index_step(self._index.upsert([content]))
         return written
 
@@ -96,7 +98,8 @@ class Writes:
             changed = replace(content, metadata=change(content.metadata))
             if write_metadata(changed.metadata) == write_metadata(content.metadata):
                 return content, None
-            written = await self._store.set_metadata(content_id, changed.metadata)
+            with stage("commit"):
+                written = await self._store.set_metadata(content_id, changed.metadata)
             if written is None:  # on a cluster another sidecar may have erased it
                 raise NotFound("no content has this id")
             return changed, written
@@ -108,7 +111,8 @@ class Writes:
         async def step() -> Written:
             if only_user is not None:
                 check_owner(await self._store.get(content_id), only_user)
-            written = await self._store.delete(content_id)
+            with stage("commit"):
+                written = await self._store.delete(content_id)
             if not written.gone:
                 raise NotFound("no content has this id")
             await self._index_step(self._index.delete([content_id]))
@@ -131,7 +135,8 @@ class Writes:
 
     async def _delete_step(self, ids: Sequence[str], user: str) -> Written:
         async def step() -> Written:
-            erased = await self._store.delete_many(ids, user)
+            with stage("commit"):
+                erased = await self._store.delete_many(ids, user)
             await self._index_step(self._index.delete(erased.gone))
             return erased
 
@@ -142,7 +147,8 @@ class Writes:
 
     async def _index_step(self, step: Coroutine[Any, Any, None]) -> None:
         try:
-            await step
+            with stage("index"):
+                await step
         except BaseException:
             self._on_failure()
             raise

@@ -42,6 +42,10 @@ class Bodies:
         """What a body, or a part of one, that begins to arrive now will hold."""
         return Share(self._memory, self._timeout_s, self.idle_s)
 
+    def held(self) -> int:
+        """Bytes that all bodies hold now."""
+        return self._memory.held()
+
     @contextlib.asynccontextmanager
     async def read(self, request: web.Request, query: Query) -> AsyncIterator[Original]:
         """The body, or the content of a multipart form, whose fields go into `query`.

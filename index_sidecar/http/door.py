@@ -41,6 +41,7 @@ class Door:
         self._refusals = refusals
         self._refusal: Refusal | None = None
         self._late = False
+        self.turned_away = 0
 
     async def watch(self, refusal: Refusal) -> None:
         """Look from time to time whether the event loop is late; until it is cancelled."""
@@ -59,6 +60,7 @@ class Door:
         if lane is None or (refusal := self._refusal(lane)) is None:
             return None
         self._refusals.count()
+        self.turned_away += 1
         begin_request(request)
         answer = failures.content_error(refusal)
         answers.name_request(answer)

@@ -11,7 +11,7 @@ from .codes import CODES, code_of
 from .shapes import Error, ErrorAnswer
 
 _INTERNAL = "an unexpected error, which the log describes"
-_NO_CALL = {404: "not_found", 405: "method_not_allowed"}
+NO_CALL = {404: "not_found", 405: "method_not_allowed"}
 
 
 def content_error(failure: ContentError) -> web.Response:
@@ -36,7 +36,7 @@ def told(failure: Exception) -> Error:
 
 def no_call(failure: web.HTTPException, asked: str) -> web.Response:
     """The answer where `asked`, a method and a path, is no call of ours."""
-    response = error(_NO_CALL[failure.status], f"{failure.reason}: {asked}")
+    response = error(NO_CALL[failure.status], f"{failure.reason}: {asked}")
     if "Allow" in failure.headers:
         response.headers["Allow"] = failure.headers["Allow"]
     return response

@@ -18,7 +18,7 @@ class Memory:
     """At most `max_bytes` of bodies at once."""
 
     def __init__(self, max_bytes: int) -> None:
-        self._free = max_bytes
+        self._max_bytes = self._free = max_bytes
         self._receiving: set[Share] = set()
 
     def take(self, share: Share, size: int) -> None:
@@ -29,6 +29,10 @@ class Memory:
                 raise _overloaded()
             slowest.displace()
         self._free -= size
+
+    def held(self) -> int:
+        """Bytes that are charged now."""
+        return self._max_bytes - self._free
 
     def give_back(self, size: int) -> None:
         """Bytes that were charged are free again."""

@@ -15,13 +15,18 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from ..access.roles import OWNER
-from ..archive.errors import ContentError, Overloaded
+from ..archive.errors import ContentError
 from ..archive.request_id import request_id
+from ..archive.stages import spent
 from . import answers, failures
 from .auth import CALLER
+from .codes import code_of
 
 logger = logging.getLogger(__name__)
 access_logger = logging.getLogger("index_sidecar.access")
+
+CODE = web.RequestKey("code", str)
+"""Of the error that a request ends in."""
 
 _SAFE_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _TOGETHER_S = 1.0
@@ -45,7 +50,6 @@ class Refusals:
 
 
 REFUSALS = web.AppKey("refusals", Refusals)
-_OVERLOADED = web.RequestKey("overloaded", bool)
 
 
 @web.middleware
@@ -74,21 +78,32 @@ async def log_access(request: web.Request, handler: Handler) -> web.StreamRespon
     """
     started = time.perf_counter()
     response = await handler(request)
-    if request.get(_OVERLOADED):
+    if request.get(CODE) == "overloaded":
         request.app[REFUSALS].count()
         return response
-    resource = request.match_info.route.resource
-    fields = {
+    fields: dict[str, object] = {
         "method": request.method,
-        "route": "unmatched" if resource is None else resource.canonical,
+        "route": route_of(request),
         "status": response.status,
         "ms": round((time.perf_counter() - started) * 1000, 1),
+        "bytes_in": request.content_length or 0,
+        "bytes_out": response.content_length or response.body_length,
     }
+    if CODE in request:
+        fields["code"] = request[CODE]
+    if stages := spent():
+        fields["stages"] = {stage: round(seconds * 1000, 1) for stage, seconds in stages.items()}
     caller = request.get(CALLER)
     if caller is not None and caller is not OWNER:
         fields["key"] = caller.name
     access_logger.info("request", extra=fields)
     return response
+
+
+def route_of(request: web.Request) -> str:
+    """The template of its path."""
+    resource = request.match_info.route.resource
+    return "unmatched" if resource is None else resource.canonical
 
 
 @web.middleware
@@ -97,12 +112,14 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     try:
         return await handler(request)
     except ContentError as error:
-        request[_OVERLOADED] = isinstance(error, Overloaded)
+        request[CODE] = code_of(error)[0]
         return failures.content_error(error)
     except (web.HTTPNotFound, web.HTTPMethodNotAllowed) as error:
+        request[CODE] = failures.NO_CALL[error.status]
         return failures.no_call(error, f"{request.method} {request.rel_url.raw_path}")
     except ConnectionResetError:
         raise  # the caller has left: nobody to answer
     except Exception:
         logger.exception("unexpected error")
+        request[CODE] = "internal"
         return failures.internal()

@@ -12,7 +12,7 @@ from dataclasses import replace
 from aiohttp import web
 
 from ..access.roles import Role
-from . import export, handlers, lines, many, pages, patch, search_page, status
+from . import export, handlers, lines, many, metrics, pages, patch, search_page, status
 from .answers import PREVIEW_TYPES
 from .call import Call, Gives
 from .codes import Meets
@@ -126,6 +126,7 @@ _OLD_FOUND = (Gives(200, "k of each type", (RetrieveEachAnswer,)),)
 _OLD_RECOMMENDED = (Gives(200, "k of each type for each history", (RecommendByHistoryAnswer,)),)
 _INDEX = (Gives(200, "how each type is searched", (IndexAnswer,)),)
 _HEALTH = (Gives(200, "all of it; without a key only that the process lives", (HealthAnswer, StatusAnswer)),)
+_METRICS = (Gives(200, "in the form that Accept asks for", media=metrics.MEDIA),)
 _LIVES = (Gives(200, "the process lives", (StatusAnswer,)),)
 _READY = (Gives(200, "every call is served", (StatusAnswer,)),)
 _CONTRACT = (Gives(200, "this document", media=("application/json",)),)
@@ -134,7 +135,6 @@ _SCRIPT = (Gives(200, "a script", media=(pages.JAVASCRIPT,), headers=_CACHED), _
 _STYLE = (Gives(200, "a style sheet", media=(pages.CSS,), headers=_CACHED), _FRESH)
 _PART = (Gives(200, "the file", media=(pages.JAVASCRIPT, pages.CSS, search_page.SVG), headers=_CACHED), _FRESH)
 _CALLER = (Gives(200, "the caller's role and user; null for strangers", (CallerAnswer,)),)
-
 _WRITER = Role.WRITER
 _OLD = "/mv_retrieval/v0.1"
 _ADD_MANY = (many.add_contents, _ADDED_MANY)
@@ -223,6 +223,7 @@ CALLS = (
     Call("GET", "/export", export.export, _EXPORTED, _EXPORT, Role.ADMIN, meeting=_STORE),
     Call("GET", "/index", status.index, _INDEX, meeting=_STORE),
     Call("GET", "/health", status.health, _HEALTH, role=None),
+    Call("GET", "/metrics", metrics.metrics, _METRICS),
     Call("GET", "/livez", status.livez, _LIVES, role=None),
     Call("GET", "/ready", status.ready, _READY, role=None, meeting=(*_SEARCH, Meets.MODEL)),
     Call("GET", "/caller", status.caller, _CALLER, role=None),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..archive.content import Content, ContentType, Hit, IndexState, Vector, ranked
@@ -69,6 +69,10 @@ class QdrantIndex:
     async def state(self, content_type: ContentType) -> IndexState:
         """As far as it can be told from here: what memory it takes is the cluster's business."""
         return IndexState("approximate", await self._count(content_type), None)
+
+    def events(self) -> Mapping[str, int]:
+        """None: each node counts its own."""
+        return {}
 
     async def search(
         self,

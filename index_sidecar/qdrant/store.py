@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -54,6 +54,10 @@ class QdrantStore:
     def erasures_due(self) -> int:
         """None that we know of: when Qdrant rewrites its segments is its own business."""
         return 0
+
+    def events(self) -> Mapping[str, int]:
+        """None: each node counts its own."""
+        return {}
 
     async def put(self, content: Content, preview: bytes | None = None) -> Written:
         """Store a content with its vector, replacing what its id held: on every replica that lives when it returns."""

@@ -59,6 +59,7 @@ class Database:
         self._writer = ThreadPoolExecutor(1, "store-writer")
         self._waiting: list[tuple[Work[Any], asyncio.Future[Committed[Any]]]] = []
         self._flush_task: asyncio.Task[None] | None = None
+        self.commits, self.committed = 0, 0  # transactions, and the writes they held
 
     async def close(self) -> None:
         """Finish the writes under way and close the file."""
@@ -96,6 +97,7 @@ class Database:
                 outcomes = await asyncio.get_running_loop().run_in_executor(self._writer, self._commit, work)
             except Exception as error:
                 outcomes = [self._faults.failed(error)] * len(batch)
+            self.commits, self.committed = self.commits + 1, self.committed + len(batch)
             for (_, done), outcome in zip(batch, outcomes, strict=True):
                 if done.cancelled():
                     continue

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..archive.content import Content, ContentType, Page
@@ -70,6 +70,10 @@ class SqliteStore(Scans):
     def erasures_due(self) -> int:
         """How many contents are erased for everybody who asks, but not yet overwritten in every file."""
         return self.database.erasures_due()
+
+    def events(self) -> Mapping[str, int]:
+        """Transactions, and the writes that they held."""
+        return {"commits": self.database.commits, "writes": self.database.committed}
 
     async def fingerprint(self) -> str | None:
         """The model all stored vectors are of; None while nothing was ever stored."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
@@ -58,6 +58,7 @@ class FaissIndex:
         self._waiting: dict[ContentType, list[_Waiting]] = {content_type: [] for content_type in CONTENT_TYPES}
         self._deleting: list[dict[str, None]] = []
         self._stop = threading.Event()
+        self._passes, self._queries = 0, 0
         self._keeper: IndexKeeper | None = None
         self._intact = True
 
@@ -113,6 +114,10 @@ class FaissIndex:
             self._builder.progress(content_type),
             self._snapshots.state(content_type),
         )
+
+    def events(self) -> Mapping[str, int]:
+        """Queries, and the passes over the vectors that answered them together."""
+        return {"passes": self._passes, "queries": self._queries}
 
     async def upsert(self, contents: Sequence[Content]) -> None:
         """Put contents in, each replacing what its id held before, also of the other type and earlier in `contents`."""
@@ -177,6 +182,7 @@ class FaissIndex:
         del waiting[: len(batch)]
         if not batch:
             return
+        self._passes, self._queries = self._passes + 1, self._queries + len(batch)
         loop = batch[0][1].get_loop()
         try:
             self._check_intact()
