@@ -2,7 +2,8 @@
 
 No file can take the worker's memory or its time: a decoding process that computes too long is ended by the operating
 system, one that crashes takes only its own picture along, and all of them together hold at most `max_decode_bytes`. A
-batch does not wait for a picture that takes long, either: its row is told to ask again, and finds it done.
+batch does not wait for a picture that takes long, either: its row is told to ask again, and finds it done. One decoder
+takes no large pictures, so that small ones never wait for these.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +29,7 @@ from typing import Any
 
 import numpy as np
 from clip_inputs import IMAGE_SIDE, Picture, Pixels, Refusal
-from clip_limits import Budget, Limits
+from clip_limits import LARGE_BYTES, Budget, Limits
 
 logger = logging.getLogger(__name__)
 
@@ -46,9 +47,11 @@ _CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal
 class _Decoder:
     """One process of `clip_decoder.py`, started anew after its end. One thread at a time uses it."""
 
-    def __init__(self, limits: Limits, budget: Budget) -> None:
+    def __init__(self, limits: Limits, budget: Budget, large: threading.Semaphore) -> None:
+        """`large`: how many of all decoders may be at a large picture at once."""
         self._limits = limits
         self._budget = budget
+        self._large = large
         self._process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -68,7 +71,7 @@ class _Decoder:
             answer, picture = self._ask(struct.pack(">I", len(data)), data)
             if "needs" in answer:
                 try:
-                    with self._budget.hold(answer["needs"]):
+                    with self._admitted(answer["needs"]), self._budget.hold(answer["needs"]):
                         answer, picture = self._ask(b"\1")
                 except Refusal:
                     self._send(b"\0")
@@ -81,6 +84,19 @@ class _Decoder:
             logger.error("a picture of %d bytes was not decoded: %s", len(data), answer["failure"])
             raise Refusal(500, "decoding_failed", "the picture could not be decoded, by no fault of its own")
         return np.frombuffer(picture, np.uint8).reshape(IMAGE_SIDE, IMAGE_SIDE, 3)
+
+    @contextlib.contextmanager
+    def _admitted(self, needed_bytes: int) -> Iterator[None]:
+        """Raises Refusal where the picture is large, and as many are being decoded as may be."""
+        if needed_bytes <= LARGE_BYTES:
+            yield
+            return
+        if not self._large.acquire(blocking=False):
+            raise _still_decoding()
+        try:
+            yield
+        finally:
+            self._large.release()
 
     def _send(self, *parts: bytes) -> None:
         assert self._process.stdin is not None
@@ -129,13 +145,14 @@ class _Decoder:
 
 
 class DecodePool:
-    """As many decoders as `threads`, eight at most."""
+    """As many decoders as `threads`, eight at most; and one that takes no large picture."""
 
     def __init__(self, limits: Limits, threads: int) -> None:
-        budget = Budget(limits.max_decode_bytes)
-        self._all = [_Decoder(limits, budget) for _ in range(min(threads, _MOST_PROCESSES))]
-        self._idle: queue.SimpleQueue[_Decoder] = queue.SimpleQueue()
-        for decoder in self._all:
+        budget, most_large = Budget(limits.max_decode_bytes), min(threads, _MOST_PROCESSES)
+        large = threading.Semaphore(most_large)
+        self._all = [_Decoder(limits, budget, large) for _ in range(most_large + 1)]
+        self._idle: queue.LifoQueue[_Decoder] = queue.LifoQueue()  # who has its memory already goes first
+        for decoder in reversed(self._all):
             self._idle.put(decoder)
         self._threads = ThreadPoolExecutor(len(self._all), "decode")
         self._left: OrderedDict[bytes, Future[Pixels]] = OrderedDict()
@@ -148,8 +165,10 @@ class DecodePool:
 
     def read(self, files: Sequence[bytes]) -> list[Pixels | Refusal]:
         """Each picture file -> its pixels or its refusal, in order. Called by one thread at a time."""
+        left = set(self._left.values())
         futures = [self._future(file) for file in files]
-        self._wait(futures)
+        # Who asks again is not waited for once more: it would be at every batch's cost.
+        self._wait([future for future in futures if future not in left])
         return [self._outcome(file, future) for file, future in zip(files, futures, strict=True)]
 
     def _future(self, file: bytes) -> Future[Pixels]:
@@ -183,4 +202,8 @@ class DecodePool:
             self._left[hashlib.sha256(file).digest()] = future
             while len(self._left) > _KEPT:
                 self._left.popitem(last=False)
-        return Refusal(503, "still_decoding", "the picture takes long to decode; ask again, and it will be done")
+        return _still_decoding()
+
+
+def _still_decoding() -> Refusal:
+    return Refusal(503, "still_decoding", "the picture takes long to decode; ask again, and it will be done")

@@ -35,8 +35,11 @@ class Limits:
         return cls(formats, options["max_pixels"], options["max_decode_bytes"], options["decode_seconds"])
 
 
+LARGE_BYTES = 128 << 20  # of memory for one picture, of 32 megapixels in colour
+
+
 class Budget:
-    """Bytes that many may hold together; who asks first gets first."""
+    """Bytes that many may hold together; of those who want much, who asks first gets first, and nobody else waits."""
 
     def __init__(self, total_bytes: int) -> None:
         self.total_bytes = total_bytes
@@ -51,7 +54,7 @@ class Budget:
             takes, allowed = wanted_bytes >> 20, self.total_bytes >> 20
             reason = f"decoding the picture takes {takes} MB, more than the {allowed} MB allowed: send it smaller"
             raise Refusal(413, "too_costly", reason)
-        with self._turn, self._freed:
+        with self._turn if wanted_bytes > LARGE_BYTES else contextlib.nullcontext(), self._freed:
             self._freed.wait_for(lambda: self._free_bytes >= wanted_bytes)
             self._free_bytes -= wanted_bytes
         try:

@@ -130,6 +130,23 @@ def _peak_bytes(pid: int) -> int:
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
 
 
+def test_who_asks_again_is_not_waited_for_and_small_pictures_do_not_wait_for_large_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool = DecodePool(Limits(), 1)
+    try:
+        first, second = _large(side=9900), _large(side=9901)
+        monkeypatch.setattr(clip_decode_pool, "_PATIENCE_S", 0.05)
+        assert _codes(pool.read([first])) == ["still_decoding"]
+        for name in ("_PATIENCE_S", "_MOST_PATIENCE_S"):
+            monkeypatch.setattr(clip_decode_pool, name, 60)  # long enough for all to be done
+        assert _codes(pool.read([first, second, SCENE])) == ["still_decoding", "still_decoding", "pixels"]
+        assert len(pool._left) == 1  # of the second one nothing is kept, until there is room for it
+        assert _codes(_until_read(pool, [second, first])) == ["pixels", "pixels"]
+    finally:
+        pool.close()
+
+
 def test_a_file_that_computes_too_long_is_refused_and_its_process_replaced() -> None:
     pool = DecodePool(Limits(decode_seconds=0.25), 1)
     try:
