@@ -56,8 +56,9 @@ class Rates:
         if item is None:
             return
         caller, cost = self._counted(name, item, caller), min(cost, item.amount)
-        if self._limiter.test(item, name, caller, cost=cost):  # what is refused costs nothing
-            self._limiter.hit(item, name, caller, cost=cost)
+        # What is refused costs nothing; where not even 1 is left, 1 more makes no difference.
+        may = cost == 1 or self._limiter.test(item, name, caller, cost=cost)
+        if may and self._limiter.hit(item, name, caller, cost=cost):
             return
         _, reset_s = self._left(name, item, caller)
         raise TooManyRequests(
@@ -89,6 +90,6 @@ class Rates:
         return caller if known else _OTHERS
 
     def _left(self, name: str, item: RateLimitItem, caller: str) -> tuple[int, int]:
-        stats = self._limiter.get_window_stats(item, name, caller)
-        reset_s = math.ceil(stats.reset_time - time.monotonic())
-        return stats.remaining, max(1, min(reset_s, item.get_expiry()))
+        key, window_s = item.key_for(name, caller), item.get_expiry()
+        reset_s = math.ceil(self._windows.get_expiry(key) - time.monotonic())
+        return max(0, item.amount - self._windows.get(key)), max(1, min(reset_s, window_s))

@@ -30,8 +30,10 @@ class Windows(Storage):
 
     def is_full(self) -> bool:
         """Whether there are as many counters as there may be, after those whose windows are over have been dropped."""
+        if len(self._counters) < self._most:
+            return False
         now = time.monotonic()
-        if len(self._counters) >= self._most and now >= self._walk_at:
+        if now >= self._walk_at:
             self._walk_at = now + _WALK_PAUSE_S
             self._counters = {key: counter for key, counter in self._counters.items() if counter[0] > now}
         return len(self._counters) >= self._most

@@ -19,7 +19,7 @@ import pytest
 from index_sidecar.settings import Settings
 
 from ..support.fake_torchserve import PNG, FakeTorchServe
-from ..support.sidecar import BEARER, Sidecar, SidecarProcess, running
+from ..support.sidecar import AUTHORIZATION, BEARER, Sidecar, SidecarProcess, running
 
 BOUNDARY = "x-boundary-x"
 FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
@@ -59,7 +59,7 @@ async def test_its_memory_is_bounded_and_nothing_is_refused_for_want_of_it(
         await asyncio.to_thread(sidecar.start)
         assert sidecar.process is not None
         process = psutil.Process(sidecar.process.pid)
-        async with aiohttp.ClientSession() as session:
+        async with aiohttp.ClientSession(headers=AUTHORIZATION) as session:
             form = b"".join(_part(b"%d" % n, id=f"text {n}", type="text", user="ann") for n in range(9))
             assert _added(await _send(session, sidecar.url, form + f"--{BOUNDARY}--\r\n".encode())) == 9
             async with session.post(f"{sidecar.url}/recommend?user=ann") as response:
