@@ -157,7 +157,7 @@ async def test_a_second_signal_ends_the_process_as_quietly(settings: Settings, f
 async def test_a_write_that_hangs_does_not_keep_the_process(settings: Settings) -> None:
     with _process(settings, SHUTDOWN_TIMEOUT_S="3") as process:
         await asyncio.to_thread(process.start)
-        async with ClientSession() as client:
+        async with ClientSession(headers=AUTHORIZATION) as client:
             async with client.post(f"{process.url}/add_content?id=a&type=text", data=b"kept") as reply:
                 assert reply.status == 201
             with contextlib.closing(sqlite3.connect(settings.data_dir / "contents.sqlite")) as another:
