@@ -14,18 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ..archive.content import DIMENSION, Vector
-from .allowed import Among
+from .allowed import COMPARED_EXACTLY, Among
 from .exact import DType, ExactVectors
-from .rows import Allowed, Codes, Lists, Rows, Scores, with_room
+from .rows import Codes, Lists, Rows, Scores, with_room
 from .training import Trained
 
 _CANDIDATES_A_RESULT = 4
 _GROWTH = 2
-# Of a search among some rows: more than this many times what it meets, or all are compared exactly.
-_EXACT_UP_TO = 1.5
-_WIDER = 2
-_LEAST_MET = 10_000
-_MET_A_RESULT = 100
+_WORK = 1.75  # of a search among some rows, beside that of a search of everything
+_LEAST_WORK = 10_000  # in codes compared: half a millisecond
+_MET_A_RESULT = 16
 _REMOVED_PART = 0.2
 
 
@@ -186,35 +184,39 @@ class ApproximateVectors:
         """(queries, k) the best rows met, best first; row -1 where fewer were met."""
         return self._search(queries, k, faiss.SearchParametersIVF(nprobe=self.nprobe))
 
-    def search_among(self, query: Vector, k: int, allowed: Allowed | None, among: Among | None = None) -> Rows:
-        """The k best of the allowed rows met, and where fewer were met, exactly the k best.
+    def search_among(self, query: Vector, k: int, among: Among | None) -> Rows:
+        """The k best of the allowed rows met, and where fewer were met, or comparing all is no more work, of all.
 
-        It looks into the nearest lists until it has met as many allowed rows as a search of everything meets of all:
-        the fewer are allowed, the wider it looks, and where hardly more are allowed, it compares every one exactly. Of
-        rows in one corner of the space it meets as many, since lists without any do not count.
+        Lists without any allowed row cost nothing and do not count. So of rows in one corner of the space, however far
+        from the query, it looks into as many lists as a search of everything does of all: until it has done _WORK times
+        as much as that. The fewer rows of a list are allowed, the less work it is, and the wider is the search.
         """
-        if allowed is None:
+        if among is None:
             return self._rows.search_among(query, k, None)
-        among = among or Among(allowed, int(np.count_nonzero(allowed)))
-        meet = max(_LEAST_MET, _WIDER * self.nprobe * len(self) // self.lists, k * _MET_A_RESULT)
-        if among.count > _EXACT_UP_TO * meet:
-            rows = self._nearest_allowed(query, k * _CANDIDATES_A_RESULT, among, meet)
+        work = max(_WORK * self.nprobe * len(self) / self.lists, _LEAST_WORK)
+        if len(among) * COMPARED_EXACTLY > work:
+            rows = self._nearest_allowed(query, k, among, work)
             if len(rows) >= k:
                 return rows
-        return self._rows.search_among(query, k, allowed)
+        return self._rows.search_among(query, k, among)
 
-    def _nearest_allowed(self, query: Vector, most: int, among: Among, meet: int) -> Rows:
-        """The best by their codes in the nearest lists that together hold so many allowed rows."""
-        if among.in_lists is None:
-            among.in_lists = np.bincount(self._list_of[: len(self)][among.allowed], minlength=self.lists)
-        met = np.cumsum(among.in_lists[self.probed(query.reshape(1, -1), self.lists)[0]])
-        nprobe = min(1 + int(np.searchsorted(met, meet)), self.lists)
-        bitmap = faiss.IDSelectorBitmap(np.packbits(among.allowed, bitorder="little"))
-        parameters = faiss.SearchParametersIVF(nprobe=nprobe, sel=bitmap)
+    def _nearest_allowed(self, query: Vector, k: int, among: Among, work: float) -> Rows:
+        """The best by their codes in the nearest lists with allowed rows that so much work is enough for."""
+        counts, costs = among.of_lists(self._list_of, self._sizes)
+        lists = self.probed(query.reshape(1, -1), self.lists)[0]
+        lists = lists[counts[lists] > 0]
+        spent, met = np.cumsum(costs[lists]), np.cumsum(counts[lists])
+        lists = lists[: 1 + max(np.searchsorted(spent, work), np.searchsorted(met, k * _MET_A_RESULT))]
+        bitmap = faiss.IDSelectorBitmap(among.bits(len(self)))
+        parameters = faiss.SearchParametersIVF(nprobe=len(lists), sel=bitmap)
         self._index.parallel_mode = 1
-        _, rows = self._index.search(query.reshape(1, -1), most, params=parameters)
-        found: Rows = rows[0][rows[0] >= 0]
-        return found
+        query, nearness = np.ascontiguousarray(query), np.zeros(len(lists), np.float32)  # which the scores do without
+        most = k * _CANDIDATES_A_RESULT
+        scores, rows = np.empty(most, np.float32), np.empty(most, np.int64)
+        asked, found = [[faiss.swig_ptr(each) for each in some] for some in ((lists, nearness), (scores, rows))]
+        # The wrapper for arrays takes no parameters here.
+        self._index.search_preassigned_c(1, faiss.swig_ptr(query), most, *asked, *found, False, parameters)
+        return rows[rows >= 0]
 
     def _search(self, queries: Vector, k: int, parameters: faiss.SearchParametersIVF) -> tuple[Scores, Rows]:
         # One query has its lists shared out over the cores, several share the cores among themselves.

@@ -15,7 +15,7 @@ from .allowed import AllowedRows, Among
 from .approximate import ApproximateVectors
 from .exact import DType, ExactVectors
 from .owners import Owners
-from .rows import MARGIN, Allowed, Prints, Rows, Scores, prints_of, with_room
+from .rows import MARGIN, Prints, Rows, Scores, prints_of, with_room
 
 _SLACK = 4  # more rows than asked for, so that seldom all of them score alike
 
@@ -167,18 +167,14 @@ class Shelf:
 
     def _search_among(self, query: Query, selection: Selection) -> list[Hit]:
         """The k best of what is selected, ties by id."""
-        among = self._allowed.of(selection, self._row_of, len(self))
-        if self.owners.count(query.without_user):
-            allowed = among.allowed & self.owners.others(query.without_user)
-            among = Among(allowed, int(np.count_nonzero(allowed)))
-        return self._best_among(query, among.allowed, among.count, among)
+        return self._best_among(query, self._allowed.of(selection, self._row_of, self.owners, query.without_user))
 
-    def _best_among(self, query: Query, allowed: Allowed, count: int, among: Among | None = None) -> list[Hit]:
-        """The k best of the `count` allowed rows, ties by id."""
-        k = min(query.k, count)
+    def _best_among(self, query: Query, among: Among) -> list[Hit]:
+        """The k best of the allowed rows, ties by id."""
+        k = min(query.k, len(among))
         if not k:
             return []
-        rows = self.vectors.search_among(query.vector, k, allowed, among)
+        rows = self.vectors.search_among(query.vector, k, among)
         return self._ranked(k, self.vectors.scores(query.vector, rows), rows)
 
     def _search(self, queries: Sequence[Query]) -> list[list[Hit]]:
@@ -189,7 +185,7 @@ class Shelf:
         if owned and len(queries) == 1 and self.vectors.complete:
             # Alone it has no matrix product to share: one pass over the others' rows, however near the user's are.
             others = self.owners.others(queries[0].without_user)
-            return [self._best_among(queries[0], others, len(self) - owned)]
+            return [self._best_among(queries[0], Among.where(others))]
         # To choose rows inside the search would forgo the matrix product, so more is fetched and the user's dropped;
         # some more than k show whether k cuts through scores that are equal once they are rounded.
         fetch = [
@@ -221,7 +217,7 @@ class Shelf:
             if settled and self.vectors.complete:  # what was not fetched scores no higher than the last that was
                 settled = bool(np.partition(exact, len(rows) - k)[len(rows) - k] > scores[-1] + MARGIN)
             if not settled:
-                others = self.owners.others(query.without_user) if owned else None
+                others = Among.where(self.owners.others(query.without_user)) if owned else None
                 rows = self.vectors.search_among(query.vector, k, others)
                 exact = self.vectors.scores(query.vector, rows)
         return self._ranked(k, exact, rows)

@@ -11,6 +11,7 @@ import pytest
 
 from index_sidecar.archive.content import Content, Vector
 from index_sidecar.sqlite.store import SqliteStore
+from index_sidecar.vectors.allowed import Among
 from index_sidecar.vectors.exact import DType, ExactVectors
 
 from ..support.contents import content_of
@@ -88,7 +89,7 @@ def test_a_search_among_some_rows_finds_the_best_of_them_and_all_that_tie(
     allowed[20_000:20_010] = True
     true = np.where(allowed, vectors.read(np.arange(33_333)) @ query, -9)
     for k in (1, 5, 40):
-        found = vectors.search_among(query, k, None if part == 1.0 else allowed)
+        found = vectors.search_among(query, k, None if part == 1.0 else Among.where(allowed))
         least = np.sort(true)[-k]
         assert set(np.flatnonzero(true > least + 1e-5)) <= set(found.tolist())
         assert set(np.flatnonzero(true > least - 1e-7)) <= set(found.tolist())
