@@ -10,7 +10,8 @@ from typing import Literal
 
 from .admission import Admission
 from .cluster_cache import ClusterCache
-from .content import CONTENT_TYPES, Content, ContentType
+from .content import Content, ContentType
+from .filters import Selection
 from .grouping import HISTORY, Recommendation, Seed, choose, new_to, seeds_of_all
 from .ports import Store, VectorIndex
 from .relevance import Calibration
@@ -63,37 +64,66 @@ class Recommender:
             return Recommended([], "no_history")
         calibration = await self._calibration()
         seeds = await asyncio.to_thread(seeds_of_all, histories, seed, self._clusters.clusters_of)
-        candidates = await self._candidates(user, history, seeds, search)
-        groups = [[each] for each in CONTENT_TYPES] if search.target == "each" else [CONTENT_TYPES]
-        chosen: list[Recommendation] = []
-        for group in groups:
-            those = [content for content in candidates if content.type in group]
-            chosen += await asyncio.to_thread(choose, those, seeds, search.k, diversity, calibration)
+        among = await self._store.select(search.filter) if search.filter else None
+        new = _New(self._store, self._index, user, history, seeds, among, search.types)
+        groups: list[Sequence[ContentType]] = (
+            [[each] for each in search.types] if search.target == "each" else [search.types]
+        )
+        fetch = search.k + _SPARE_CANDIDATES
+        while True:
+            of_types = await asyncio.gather(*(new.of(each, fetch) for each in search.types))
+            found = dict(zip(search.types, of_types, strict=True))
+            chosen: list[Recommendation] = []
+            short = {each for each in new.going_on if len(found[each]) < search.k}
+            for group in groups:
+                those = [content for each in group for content in found[each]]
+                some = await asyncio.to_thread(choose, those, seeds, search.k, diversity, calibration)
+                chosen += some
+                # What is nearly identical to another takes no place: there may be many candidates, and few to choose.
+                short |= new.going_on.intersection(group) if len(some) < search.k else set()
+            if not short or fetch == _MOST_CANDIDATES:
+                break
+            fetch = min(4 * fetch, _MOST_CANDIDATES)
         if search.with_metadata:
-            told = {content.id: content.metadata for content in candidates}
+            told = {content.id: content.metadata for of_type in found.values() for content in of_type}
             chosen = [replace(each, hit=replace(each.hit, metadata=told[each.hit.id])) for each in chosen]
         return Recommended(chosen, None if chosen else "nothing_new")
 
-    async def _candidates(self, user: str, history: list[Content], seeds: list[Seed], search: Search) -> list[Content]:
-        """Contents near the seeds that are new to the user: k of each type asked for, where there are so many."""
-        of_each = await asyncio.gather(*(self._candidates_of(user, history, seeds, search, t) for t in search.types))
-        return [content for each in of_each for content in each]
 
-    async def _candidates_of(
-        self, user: str, history: list[Content], seeds: list[Seed], search: Search, content_type: ContentType
-    ) -> list[Content]:
-        k = search.k
-        fetch = k + _SPARE_CANDIDATES
-        among = await self._store.select(search.filter) if search.filter else None
-        read: dict[str, Content] = {}
-        while True:
+class _New:
+    """Contents near the seeds that are new to the user, ever more of them."""
+
+    def __init__(
+        self,
+        store: Store,
+        index: VectorIndex,
+        user: str,
+        history: Sequence[Content],
+        seeds: Sequence[Seed],
+        among: Selection | None,
+        types: Sequence[ContentType],
+    ) -> None:
+        self.going_on: set[ContentType] = set(types)  # of which there are more
+        self._store, self._index = store, index
+        self._user, self._history, self._seeds, self._among = user, history, seeds, among
+        self._read: dict[str, Content] = {}
+        self._found: dict[ContentType, list[Content]] = {}
+
+    async def of(self, content_type: ContentType, fetch: int) -> list[Content]:
+        """Those of a type among the `fetch` nearest to each seed."""
+        if content_type in self.going_on:
             answers = await asyncio.gather(
-                *(self._index.search(seed.content.embedding.vector, fetch, content_type, user, among) for seed in seeds)
+                *(
+                    self._index.search(seed.content.embedding.vector, fetch, content_type, self._user, self._among)
+                    for seed in self._seeds
+                )
             )
             ids = {hit.id for answer in answers for hit in answer}
-            read |= {content.id: content for content in await self._store.get_many(sorted(ids - read.keys()))}
-            others = [read[each] for each in sorted(ids & read.keys()) if read[each].user != user]
-            new = await asyncio.to_thread(new_to, history, others)
-            if len(new) >= k or fetch >= _MOST_CANDIDATES or all(len(answer) < fetch for answer in answers):
-                return new
-            fetch = min(4 * fetch, _MOST_CANDIDATES)
+            unread = sorted(ids - self._read.keys())
+            self._read |= {content.id: content for content in await self._store.get_many(unread)}
+            there = [self._read[each] for each in sorted(ids & self._read.keys())]
+            others = [each for each in there if each.user != self._user]
+            self._found[content_type] = await asyncio.to_thread(new_to, self._history, others)
+            if all(len(answer) < fetch for answer in answers):
+                self.going_on.discard(content_type)
+        return self._found[content_type]

@@ -8,10 +8,13 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sklearn.cluster
 
+from index_sidecar.archive.content import Content, Embedding
 from index_sidecar.archive.errors import Overloaded
+from index_sidecar.archive.filters import filter_of
 from index_sidecar.archive.recommender import Recommender
 from index_sidecar.archive.relevance import Calibration
 from index_sidecar.archive.search import Search
@@ -19,6 +22,8 @@ from index_sidecar.sqlite.store import SqliteStore
 from index_sidecar.vectors.index import FaissIndex
 
 from ..support.contents import content_of
+from ..support.engines import Engine
+from ..support.fake_torchserve import FINGERPRINT, vector_of
 
 
 async def _calibration() -> Calibration:
@@ -129,3 +134,50 @@ async def test_many_recommendations_at_once_hold_up_nobody_for_long(
     assert (await ask("u39"))[1] is None
     await index.close()
     await store.close()
+
+
+TAGGED = filter_of({"must": [{"key": "tag", "match": {"value": "x"}}]})
+
+
+async def _recommended(engine: Engine, k: int) -> list[Content]:
+    """To ann, of what bears the tag."""
+    recommender = Recommender(engine.store, engine.index, _calibration, 10)
+    found = await recommender.recommend("ann", Search(k, filter=TAGGED), 0.3, 0, ("text", "image"))
+    ids = [each.hit.id for each in found.recommendations]
+    assert len(set(ids)) == len(ids)
+    return await engine.store.get_many(ids)
+
+
+async def test_with_a_filter_there_are_k_where_k_pass(engine: Engine) -> None:
+    contents = [
+        replace(
+            content_of(f"id {i:03}", b"%d" % i, "text" if i % 2 else "image", "ann" if i % 10 == 0 else "bob"),
+            created=float(i),
+            metadata={"tag": "x" if i % 8 == 0 else "y"},
+        )
+        for i in range(400)
+    ]
+    await engine.upsert(contents)
+    new = {content.id for content in contents if content.metadata["tag"] == "x" and content.user == "bob"}
+    assert len(new) == 40
+    for k in (1, 10, 39, 40, 60):
+        found = await _recommended(engine, k)
+        assert len(found) == min(k, 40)
+        assert {content.id for content in found} <= new
+
+
+async def test_copies_of_what_passes_take_no_place_from_the_others(engine: Engine) -> None:
+    common = vector_of(b"common", "text")
+
+    def near(content: Content, noise: float) -> Content:
+        vector = common + noise * vector_of(content.id.encode(), "text")
+        unit = (vector / np.linalg.norm(vector)).astype(np.float32)
+        return replace(content, embedding=Embedding(unit, FINGERPRINT))
+
+    copies = [near(content_of(f"copy {number:03}", b"%d" % number, user="bob"), 0.1) for number in range(200)]
+    mine = near(content_of("mine", user="ann"), 0.6)  # cosine 0.86 to the copies, which are 0.99 to each other
+    others = [content_of(f"other {number}", b"other %d" % number, user="bob") for number in range(12)]
+    await engine.upsert([mine, *(replace(each, metadata={"tag": "x"}) for each in (*copies, *others))])
+    found = await _recommended(engine, 10)
+    assert len(found) == 10
+    assert sum(content.id.startswith("copy") for content in found) == 1
