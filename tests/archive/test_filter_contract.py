@@ -117,6 +117,40 @@ def test_any_filter_finds_what_the_plainest_evaluation_finds(engine: Engine, run
     compare()
 
 
+_METADATA = st.dictionaries(st.sampled_from(NAMES), st.sampled_from([*VALUES, *LISTS]), max_size=3)
+_CHANGES = st.lists(st.tuples(st.sampled_from(CONTENTS), st.none() | _METADATA, st.booleans()), min_size=1, max_size=3)
+
+
+async def _change(
+    engine: Engine, truth: dict[str, Content], content: Content, told: Metadata | None, add: bool
+) -> None:
+    """Erase a content, or give it other metadata; `add`: as a new content under its id, which is another user's."""
+    if told is None:
+        truth.pop(content.id, None)
+        await engine.delete(content.id)
+    elif add or content.id not in truth:
+        truth[content.id] = replace(content, metadata=told, user="eve")
+        await engine.upsert([truth[content.id]])
+    else:
+        truth[content.id] = replace(truth[content.id], metadata=told)
+        assert await engine.store.set_metadata(content.id, told) is not None
+
+
+def test_any_change_counts_at_once_for_a_filter_asked_before_and_after(engine: Engine, runner: asyncio.Runner) -> None:
+    runner.run(_filled(engine, CONTENTS))
+    truth = {content.id: content for content in CONTENTS}
+
+    @settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
+    @given(_FILTERS, _CHANGES)
+    def compare(asked: Any, changes: list[tuple[Content, Metadata | None, bool]]) -> None:
+        runner.run(_compare(engine, sorted(truth.values(), key=lambda content: content.id), asked))
+        for change in changes:
+            runner.run(_change(engine, truth, *change))
+        runner.run(_compare(engine, sorted(truth.values(), key=lambda content: content.id), asked))
+
+    compare()
+
+
 async def test_each_value_is_equal_to_itself_and_beside_its_bounds(engine: Engine) -> None:
     await engine.upsert(CONTENTS)
     for each in VALUES:

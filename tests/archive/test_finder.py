@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from index_sidecar.archive.content import CONTENT_TYPES, Content, ContentType, Embedding, Hit, Vector, digest
 from index_sidecar.archive.errors import InvalidInput
+from index_sidecar.archive.filters import filter_of
 from index_sidecar.archive.finder import Asked, Finder
 from index_sidecar.archive.relevance import Calibration
 from index_sidecar.archive.search import DEPTH, Search
@@ -165,6 +166,30 @@ async def test_the_first_of_many_are_the_many_of_few(tmp_path: Path, exact_rows:
         answers = await asyncio.gather(*(_ids(archive, k=each, target="text") for each in (k, 1000, k)))
         assert answers == [deepest[:k], deepest, deepest[:k]], k
         assert await _ids(archive, k=10, offset=k, target="text") == deepest[k : k + 10]
+    await archive.close()
+
+
+@pytest.mark.parametrize("exact_rows", [10**9, 0], ids=["exact", "approximate"])
+@pytest.mark.parametrize("part", [2, 40], ids=["many pass", "few pass"])
+@pytest.mark.parametrize("fold", [False, True], ids=["", "folded"])
+async def test_so_they_are_among_what_passes_a_filter(tmp_path: Path, exact_rows: int, part: int, fold: bool) -> None:
+    archive = _Archive(tmp_path, exact_rows)
+    contents = [_content(number, number % 1600, "near", "text") for number in range(2400)]
+    contents = [replace(each, metadata={"number": number % part}) for number, each in enumerate(contents)]
+    await archive.fill(contents)
+    async with asyncio.timeout(60):
+        while exact_rows == 0 and (await archive.index.state("text")).kind != "approximate":
+            await asyncio.sleep(0.05)
+    chosen = filter_of({"must": [{"key": "number", "match": {"value": 1}}]})
+    deepest = await _ids(archive, k=1000, target="text", fold=fold, filter=chosen)
+    passing = [content for content in contents if content.metadata["number"] == 1]
+    groups = len({int(content.id.split()[1]) % 1600 for content in passing})
+    assert len(set(deepest)) == len(deepest) == min(1000, groups if fold else len(passing))
+    assert set(deepest) <= {content.id for content in passing}
+    for k in (5, 15, 16, 17, 129, 500):
+        assert await _ids(archive, k=k, target="text", fold=fold, filter=chosen) == deepest[:k], k
+        page = await _ids(archive, k=10, offset=k, target="text", fold=fold, filter=chosen)
+        assert page == deepest[k : k + 10], k
     await archive.close()
 
 
