@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.collection import Figures
+from bench.filters import measure_filters, print_filters
+from bench.filters_picture import plot as plot_filters
 from bench.growth import plot
 from bench.index_measures import measure
 from bench.qdrant import measure_qdrant
@@ -16,6 +18,9 @@ from tests.support.qdrant_server import BINARY
 
 _RESULTS = Path(__file__).parent / "index.json"
 _PICTURE = Path(__file__).parent / "growth.png"
+_FILTERS = Path(__file__).parent / "filters.json"
+_FILTERS_PICTURE = Path(__file__).parent / "filters.png"
+_SIZES = [10_000, 100_000, 1_000_000]
 _LINES = [  # what, of which figures, as what
     ("memory-bandwidth floor, ms", "floor_ms", ".2f"),
     ("plain Faiss Flat, one query a call: p50, ms", "flat_p50_ms", ".2f"),
@@ -85,11 +90,12 @@ def main() -> None:
         " up in a table in about 1 ms. A size of 1M takes 4 GB of memory, 5 GB of disk ($BENCH_DIR) and some minutes.",
     )
     parser.add_argument("--quick", action="store_true", help="only 100,000 vectors, exact, under a minute")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000], metavar="N")
+    parser.add_argument("--sizes", type=int, nargs="+", metavar="N", help="default: 10000 100000 1000000")
     parser.add_argument("--seconds", type=float, default=8.0, help="of each single measurement (default: %(default)g)")
     parser.add_argument(
         "--qdrant", action="store_true", help="one Qdrant node instead (make qdrant); it takes an hour to index 1M"
     )
+    parser.add_argument("--filters", action="store_true", help="filtered searches instead, by what part passes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures there, beside those of other sizes")
     parser.add_argument(
         "--plot",
@@ -99,7 +105,10 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.qdrant and not BINARY.exists():
         parser.error("there is no Qdrant server here: make qdrant")
-    sizes, seconds = ([100_000], 1.5) if arguments.quick else (arguments.sizes, arguments.seconds)
+    sizes, seconds = ([100_000], 1.5) if arguments.quick else (arguments.sizes or _SIZES, arguments.seconds)
+    if arguments.filters:
+        _filters([100_000] if arguments.quick else arguments.sizes or _SIZES[1:], arguments.json, arguments.plot)
+        return
     for rows in sizes:
         if arguments.qdrant:
             figures = asyncio.run(measure_qdrant(rows, seconds))
@@ -111,6 +120,17 @@ def main() -> None:
             _keep(figures, arguments.json)
         if arguments.plot:
             plot(_keep(figures, _RESULTS), _PICTURE)
+
+
+def _filters(sizes: list[int], json_file: Path | None, drawn: bool) -> None:
+    """Filtered searches at these sizes."""
+    for rows in sizes:
+        figures = asyncio.run(measure_filters(rows))
+        print_filters(figures)
+        if json_file:
+            _keep(figures, json_file)
+        if drawn:
+            plot_filters(_keep(figures, _FILTERS), _FILTERS_PICTURE)
 
 
 def _keep(figures: Figures, path: Path) -> list[Figures]:

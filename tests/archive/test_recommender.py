@@ -23,7 +23,8 @@ from index_sidecar.vectors.index import FaissIndex
 
 from ..support.contents import content_of
 from ..support.engines import Engine
-from ..support.fake_torchserve import FINGERPRINT, vector_of
+from ..support.fake_torchserve import FINGERPRINT
+from ..support.fake_vectors import vector_of
 
 
 async def _calibration() -> Calibration:
