@@ -30,7 +30,7 @@ OPERATIONS = {
     if "{" not in path
     and "MediaVerse" not in operation["tags"]
     and not path.startswith(("/docs", "/page"))
-    and path != "/"
+    and path not in ("/", "/metrics")  # a page, and what Prometheus reads
 }
 OPERATIONS["get_content"] = OPERATIONS["get_contents"]  # with an id it is that
 STREAMED = {"add_contents", "export"}
