@@ -17,8 +17,8 @@ demo: $(VENV)/.installed   ## set up, start both servers, load photographs and c
 test: $(VENV)/.installed lint   ## set up, then lint, types and all tests, with their coverage
 	$(BIN)/python -m pytest --numprocesses 2 --cov --cov-report=term
 
-check: $(VENV)/.installed lint   ## what a change is tried with: lint, types, all tests that start no server; two minutes
-	$(BIN)/python -m pytest --numprocesses 2 -m 'not servers'
+check: $(VENV)/.installed lint   ## what a change is tried with: lint, types, all quick tests that start no server; a minute or two
+	$(BIN)/python -m pytest --numprocesses 2 -m 'not servers and not slow'
 
 setup: $(VENV)/.installed   ## the virtual environment with every pinned package
 

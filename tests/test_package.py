@@ -19,6 +19,8 @@ from index_sidecar import __version__
 
 from .support.sidecar import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -108,6 +108,7 @@ def test_a_batch_goes_on_without_a_picture_that_takes_long_and_finds_it_later(po
     assert len(pool._left) <= 1
 
 
+@pytest.mark.slow
 def test_eight_pictures_of_100_megapixels_at_once_stay_within_the_budget_and_hold_no_batch_up(pool: DecodePool) -> None:
     # Two in colour, which are decoded at the same time and take the most memory; grey ones compute less.
     files = [_large(mode, side=10_000) + bytes([number]) for number, mode in enumerate(["RGB"] * 2 + ["L"] * 6)]

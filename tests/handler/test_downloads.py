@@ -57,6 +57,7 @@ def test_a_folder_that_cannot_be_written_is_no_unreachable_server(mirror: Mirror
     assert not isinstance(caught.value, Unreachable)
 
 
+@pytest.mark.slow
 def test_a_full_disk_never_ends_in_untrained_weights(mirror: Mirror, tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "handler" / "build_mar.py"), "--weights", "auto", "--url", mirror.url]
     command += ["--activation", "gelu", "--cache", str(tmp_path / "cache"), "--model-store", str(tmp_path / "store")]

@@ -6,9 +6,12 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from ..support.sidecar import ROOT
 
 
+@pytest.mark.slow
 def test_broken_files_and_odd_texts_are_read_or_refused() -> None:
     # In a process of its own: what it measures are its children.
     command = [sys.executable, "-m", "bench.mutations", "--count", "25", "--texts", "100"]

@@ -11,6 +11,8 @@ import urllib.request
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
+import pytest
+
 from index_sidecar.settings import Settings
 
 from ..support.bodies import in_chunks, send_raw
@@ -121,6 +123,7 @@ async def test_memory_is_given_back_however_a_request_ends(settings: Settings, f
         assert (await sidecar.add("a", full, "image")).status == 201
 
 
+@pytest.mark.slow
 async def test_a_large_body_holds_nobody_up(settings: Settings, fake: FakeTorchServe) -> None:
     fake.max_request_bytes = limit = 1 << 26
     body = PNG.ljust(limit, b"\x00")

@@ -213,6 +213,7 @@ async def test_the_historical_call(world: Sidecar) -> None:
     assert reply == {"text": nothing, "image": nothing}
 
 
+@pytest.mark.slow
 async def test_the_cost_does_not_grow_with_the_history(settings: Settings) -> None:
     # 6,000 contents of ann's and 600 of carl's; what is looked at of both is 300 of each type.
     store = SqliteStore(settings.data_dir / "contents.sqlite")

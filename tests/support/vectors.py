@@ -27,6 +27,13 @@ def neighbourhoods(rows: int, seed: int, groups: int = 50) -> Vector:
     return unit
 
 
+def apart(rows: int, seed: int) -> Vector:
+    """(rows, 512) unit vectors without any neighbourhoods."""
+    vectors = np.random.default_rng(seed).standard_normal((rows, 512))
+    unit: Vector = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return unit
+
+
 def contents_of(rows: int, seed: int = 1, content_type: ContentType = "image") -> list[Content]:
     """Contents of such vectors, ids unlike those of another seed."""
     names = [f"{seed} {number:05}" for number in range(rows)]

@@ -13,7 +13,7 @@ from index_sidecar.archive.content import Hit
 from index_sidecar.sqlite.store import SqliteStore
 
 from ..support.engines import best
-from ..support.vectors import built, contents_of, found, logged, neighbourhoods, opened, stored
+from ..support.vectors import apart, built, contents_of, found, logged, neighbourhoods, opened, stored
 
 
 async def test_past_its_size_a_type_becomes_approximate_and_tells_what_it_reaches(store: SqliteStore) -> None:
@@ -151,7 +151,7 @@ async def test_a_build_anew_that_is_refused_goes_back_to_exact(
     # No neighbourhoods at all: no few lists hold the nearest of these.
     odd = [
         replace(content, embedding=replace(content.embedding, vector=vector))
-        for content, vector in zip(contents_of(1700, 2), neighbourhoods(1700, 3, groups=10**5), strict=True)
+        for content, vector in zip(contents_of(1700, 2), apart(1700, 3), strict=True)
     ]
     await stored(store, index, odd)
     await logged(caplog, "stays exact")

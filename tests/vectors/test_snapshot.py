@@ -15,11 +15,11 @@ from ..support.vectors import built, contents_of
 
 
 async def test_a_restart_takes_from_the_snapshot_what_a_build_has_learned(
-    archive: Archive, caplog: pytest.LogCaptureFixture
+    built_archive: Archive, caplog: pytest.LogCaptureFixture
 ) -> None:
-    state = await archive.index.state("image")
-    assert f"approximate, {ROWS} contents, 0 of them unknown" in await restart(archive, caplog)
-    assert await archive.index.state("image") == state  # nprobe and recall, too
+    state = await built_archive.index.state("image")
+    assert f"approximate, {ROWS} contents, 0 of them unknown" in await restart(built_archive, caplog)
+    assert await built_archive.index.state("image") == state  # nprobe and recall, too
 
 
 async def test_what_came_after_the_snapshot_is_in_its_nearest_list(

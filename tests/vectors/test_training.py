@@ -16,7 +16,7 @@ from index_sidecar.archive.content import Vector
 from index_sidecar.vectors.training import LEAST_ROWS, better_centroids, train
 
 from ..support.snapshots import ROWS, Archive
-from ..support.vectors import built, contents_of, neighbourhoods
+from ..support.vectors import apart, built, contents_of, neighbourhoods
 
 
 def _holds(folder: Path, vector: Vector) -> list[str]:
@@ -41,7 +41,7 @@ async def test_what_an_approximate_index_has_learned_tells_no_single_vector(tmp_
     archive = Archive(tmp_path / "data", recall=0.0)
     await archive.open()
     # Hermits, and a crowd of equals: k-means gives each of them a centroid of its own.
-    vectors = [*neighbourhoods(30, 3, groups=10**5), *[neighbourhoods(1, 4, groups=10**5)[0]] * 20]
+    vectors = [*apart(30, 3), *[apart(1, 4)[0]] * 20]
     contents = contents_of(400)
     for number, vector in enumerate(vectors):
         contents[number] = replace(contents[number], embedding=replace(contents[number].embedding, vector=vector))
@@ -54,7 +54,7 @@ async def test_what_an_approximate_index_has_learned_tells_no_single_vector(tmp_
 
 def _alike(count: int) -> Vector:
     """Pictures that were saved again and again: hardly different."""
-    rows = neighbourhoods(1, 4, groups=10**5) + np.random.default_rng(1).normal(0, 1e-4, (count, 512))
+    rows = apart(1, 4) + np.random.default_rng(1).normal(0, 1e-4, (count, 512))
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
 
 
@@ -62,7 +62,7 @@ def _alike(count: int) -> Vector:
 async def test_nothing_is_learned_of_few_contents_however_often_they_come(tmp_path: Path, count: int) -> None:
     archive = Archive(tmp_path / "data", recall=-1.0)
     await archive.open()
-    few, contents = neighbourhoods(count, 3, groups=10**5), contents_of(400)
+    few, contents = apart(count, 3), contents_of(400)
     vectors = [few[number % count] for number in range(400)]
     await archive.upsert(
         [replace(each, embedding=replace(each.embedding, vector=v)) for each, v in zip(contents, vectors, strict=True)]
@@ -78,7 +78,7 @@ async def test_nothing_is_learned_of_few_contents_however_often_they_come(tmp_pa
 @pytest.mark.parametrize("others", [0, 500])
 def test_no_centre_is_nearly_one_of_contents_that_are_hardly_different(others: int) -> None:
     alike = _alike(40)
-    sample = np.concatenate([alike, neighbourhoods(others, 5, groups=10**5)]) if others else alike
+    sample = np.concatenate([alike, apart(others, 5)]) if others else alike
     learned = train(better_centroids(None, sample, 16), sample, len(sample))
     if others == 0:
         assert learned is None
