@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -83,10 +84,15 @@ def create_app(settings: Settings) -> web.Application:
     app[_SETTINGS] = settings
     limits: dict[ContentType, int] = {"text": settings.max_text_bytes, "image": settings.max_image_bytes}
     app[BODIES] = Bodies(settings.max_inflight_bytes, limits, settings.body_timeout_s, settings.body_idle_s)
-    app[CONTRACT] = document(CALLS, limits, needs_key=settings.access == "keys")
+    app[CONTRACT] = _contract(tuple(limits.items()), settings.access == "keys")
     add_routes(app)
     app.cleanup_ctx.append(_parts)
     return app
+
+
+@functools.lru_cache(16)  # a process that makes one application after the other, as tests do, writes it once
+def _contract(limits: tuple[tuple[ContentType, int], ...], needs_key: bool) -> bytes:
+    return document(CALLS, dict(limits), needs_key)
 
 
 def _guard(settings: Settings) -> Guard:

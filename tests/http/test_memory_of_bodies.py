@@ -130,7 +130,11 @@ async def test_a_large_body_holds_nobody_up(settings: Settings, fake: FakeTorchS
     started = time.thread_time()
     hashlib.sha256(body)
     at_once_s = time.thread_time() - started
-    async with running(replace(settings, max_image_bytes=limit)) as sidecar:
+    held = bytearray(body)
+    started = time.thread_time()
+    del held
+    giving_back_s = time.thread_time() - started
+    async with running(replace(settings, max_image_bytes=limit, torchserve_timeout_s=30)) as sidecar:
         assert (await sidecar.add("a", body, "image")).status == 201
         url = f"{sidecar.url}/add_content?id=a&type=image"
         again = urllib.request.Request(url, body, dict(AUTHORIZATION), method="POST")
@@ -140,9 +144,10 @@ async def test_a_large_body_holds_nobody_up(settings: Settings, fake: FakeTorchS
                 answer: dict[str, object] = json.load(response)
                 return answer
 
-        # Hashed at once, every try would take that and what giving back so much memory takes, half as long again.
+        # Besides what is ours, there is a moment in which so much memory is given back.
+        most_s = at_once_s / 2 + giving_back_s
         longest_s: list[float] = []
-        while not longest_s or (longest_s[-1] >= at_once_s and len(longest_s) < 5):
+        while not longest_s or (longest_s[-1] >= most_s and len(longest_s) < 5):
             longest_s.append(0.0)
             sending, last = asyncio.create_task(asyncio.to_thread(send_again)), time.thread_time()
             while not sending.done():
@@ -150,4 +155,4 @@ async def test_a_large_body_holds_nobody_up(settings: Settings, fake: FakeTorchS
                 now = time.thread_time()
                 longest_s[-1], last = max(longest_s[-1], now - last), now
             assert (await sending)["status"] == "unchanged"
-    assert longest_s[-1] < at_once_s, longest_s
+    assert longest_s[-1] < most_s, (longest_s, at_once_s, giving_back_s)

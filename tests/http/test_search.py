@@ -15,6 +15,7 @@ from index_sidecar.settings import Settings
 
 from ..support.fake_torchserve import PNG, FakeTorchServe
 from ..support.sidecar import Reply, Sidecar, running
+from ..support.themes import plant
 
 JSON = {"Content-Type": "application/json"}
 
@@ -36,20 +37,8 @@ def _ids(reply: Reply) -> list[str]:
     return [hit["id"] for hit in reply.json["contents"]]
 
 
-async def _plant(sidecar: Sidecar) -> None:
-    """Of the themes 0 to 5, and of each with each, texts and pictures: large enough that the means are known."""
-    adds = []
-    themes = [str(one) for one in range(6)] + [f"{one}+{two}" for one in range(6) for two in range(one)]
-    for theme in themes:
-        for seed in range(4):
-            data = f"theme={theme} seed={seed}".encode()
-            adds.append(sidecar.add(f"text {theme} {seed}", data))
-            adds.append(sidecar.add(f"image {theme} {seed}", PNG + data, "image"))
-    assert all(reply.status == 201 for reply in await asyncio.gather(*adds))
-
-
 async def test_a_single_part_is_answered_as_retrieve_and_similar_do(sidecar: Sidecar) -> None:
-    await _plant(sidecar)
+    await plant(sidecar)
     text, picture = b"theme=1 seed=77", PNG + b"theme=2 seed=77"
     for options in ({}, {"target": "image", "k": 7}, {"target": "each"}, {"rank": "relevance", "min_relevance": 0.1}):
         asked = {name: str(value) for name, value in options.items()}
@@ -66,7 +55,7 @@ async def test_a_single_part_is_answered_as_retrieve_and_similar_do(sidecar: Sid
 
 
 async def test_a_picture_plus_words_finds_what_is_about_both(sidecar: Sidecar) -> None:
-    await _plant(sidecar)
+    await plant(sidecar)
     for target in ("text", "image"):
         query = [{"part": "picture"}, {"text": "theme=3 seed=99"}]
         found = _ids(await _search_with(sidecar, {"picture": PNG + b"theme=5 seed=99"}, query, k=4, target=target))
@@ -74,7 +63,7 @@ async def test_a_picture_plus_words_finds_what_is_about_both(sidecar: Sidecar) -
 
 
 async def test_one_minus_another_finds_what_is_left(sidecar: Sidecar) -> None:
-    await _plant(sidecar)
+    await plant(sidecar)
     less: dict[str, Any] = {"text": "theme=1 seed=98", "weight": -0.8}
     wholes: list[dict[str, Any]] = [{"text": "theme=4+1 seed=99"}, {"id": "image 4+1 0"}]
     for whole in wholes:
@@ -220,7 +209,7 @@ async def test_columns_tell_metadata_where_it_is_asked_for(sidecar: Sidecar) -> 
 
 
 async def test_newest_first_is_an_order_of_what_is_relevant(sidecar: Sidecar) -> None:
-    await _plant(sidecar)
+    await plant(sidecar)
     question, bar = b"theme=3 seed=77", {"min_relevance": "0.2", "target": "text"}
     relevant = await sidecar.found(question, k="1000", **bar)
     assert 4 <= len(relevant) < 60

@@ -120,16 +120,25 @@ async def test_adds_go_on_at_their_pace_while_an_erasure_waits(path: Path) -> No
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM contents").fetchall()
         await store.delete("a")
-        seconds: list[float] = []
-        until = time.monotonic() + 1.5  # over several tries to overwrite
-        while time.monotonic() < until:
-            started = time.monotonic()
-            await store.put(content_of(f"id {len(seconds)}", b"%d" % len(seconds)))
-            seconds.append(time.monotonic() - started)
+        # Another process's fsync can hold a put up, too, but not every time: the best of a few tries is ours.
+        tries: list[list[float]] = []
+        while not tries or (max(tries[-1]) >= 0.3 and len(tries) < 6):
+            tries.append(await _puts_s(store, f"try {len(tries)}", 1.5))  # over several tries to overwrite
         assert store.erasures_due() == 1
-        assert sorted(seconds)[len(seconds) // 2] < 0.02
-        assert max(seconds) < 1  # one fsync may wait for another process's
+        assert sorted(tries[-1])[len(tries[-1]) // 2] < 0.02
+        assert max(tries[-1]) < 0.3, [max(each) for each in tries]
     await store.close()
+
+
+async def _puts_s(store: SqliteStore, name: str, for_s: float) -> list[float]:
+    """What each of the puts took that came one after the other for so long."""
+    seconds: list[float] = []
+    until = time.monotonic() + for_s
+    while time.monotonic() < until:
+        started = time.monotonic()
+        await store.put(content_of(f"{name} {len(seconds)}", b"%d" % len(seconds)))
+        seconds.append(time.monotonic() - started)
+    return seconds
 
 
 async def test_a_read_ends_in_time(path: Path) -> None:

@@ -48,6 +48,9 @@ class Engine(Protocol):
     async def restart(self) -> None:
         """Close the index and open it again, as an orderly stop and a start of the sidecar do."""
 
+    async def held(self, content_type: ContentType) -> int:
+        """How many contents a search can find, counted one by one."""
+
 
 @dataclass(frozen=True)
 class FaissOptions:
@@ -91,6 +94,9 @@ class FaissEngine:
         await self.close()
         await self.open()
 
+    async def held(self, content_type: ContentType) -> int:
+        return await self.index.count(content_type)
+
     async def _built(self) -> None:
         async def done() -> bool:
             states = [await self.index.state(content_type) for content_type in CONTENT_TYPES]
@@ -132,6 +138,9 @@ class QdrantEngine:
     async def restart(self) -> None:
         await self.close()
         await self.open()
+
+    async def held(self, content_type: ContentType) -> int:
+        return await self.store.count(content_type)
 
 
 ENGINES: dict[str, FaissOptions | str] = {

@@ -15,11 +15,14 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from .openai_clip import OpenAIClip
 from .sidecar import AUTHORIZATION, ROOT, SidecarProcess
+
+if TYPE_CHECKING:
+    from .openai_clip import OpenAIClip
 
 
 def free_ports(count: int) -> list[int]:
@@ -170,6 +173,8 @@ def small_mar(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def openai_clip(clip_mar: Path) -> OpenAIClip:
     """OpenAI's own code on the weights of `clip_mar`."""
+    from .openai_clip import OpenAIClip  # with torch, which most runs of a few tests do without
+
     (weights,) = (clip_mar.parent.parent / "cache").glob("untrained-*.safetensors")
     return OpenAIClip(weights)
 
