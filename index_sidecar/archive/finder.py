@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from .admission import Admission
-from .content import ContentType, Hit, Vector
+from .content import Content, ContentType, Hit, Vector
 from .filters import Selection
 from .folding import Folder
 from .ports import Store, VectorIndex
@@ -25,6 +25,8 @@ from .stages import stage
 _BLOCKS = (16, 128, 1024, DEPTH)
 _READ = 500  # contents at a time, with their vectors: 1 MB
 _DEEP_AT_ONCE = 2  # the deepest holds 20 MB of vectors
+
+_NEAR_NAMED = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,12 @@ class Finder:
         self._index = index
         self._calibration = calibration
         self._deep = Admission(_DEEP_AT_ONCE, queue_s, "searches that fold or look deep")
+
+    async def near_duplicates(self, content: Content, duplicate_of: Sequence[str], near: float) -> list[Hit]:
+        """Others of a content's type from the cosine `near` on, nearest first, at most 100."""
+        known = {content.id, *duplicate_of}
+        hits = await self._index.search(content.embedding.vector, len(known) + _NEAR_NAMED, content.type, None)
+        return [hit for hit in hits if hit.score >= near and hit.id not in known][:_NEAR_NAMED]
 
     async def find(self, asked: Asked, search: Search) -> list[Hit]:
         """One page of one list of all types asked for; for `each`, a page of texts, then one of images.

@@ -23,9 +23,8 @@ from .recommender import Recommended, Recommender
 from .relevance import Calibration, Calibrator
 from .results import Added, Erased, Retrieved
 from .search import Listed, Search
+from .takeover import Takeover
 from .writes import Writes, check_owner, is_same
-
-_NEAR_DUPLICATES_NAMED = 100
 
 
 class ContentService:
@@ -55,6 +54,7 @@ class ContentService:
         self._finder = Finder(store, index, self._calibration, queue_s)
         self._recommender = Recommender(store, index, self._calibration, queue_s)
         self._writes = Writes(store, index, lambda: self.set_ready(False), write_limit_s)
+        self.takeover = Takeover(store, self._writes, model, self.check_ready, erase_wait_s)
         self._ready = False
 
     async def add_content(
@@ -99,16 +99,9 @@ class ContentService:
                 written = await self._writes.put(content, preview)
                 status = "replaced" if before else "added"
         duplicate_of = [other.id for other in same_bytes if other.id != content_id]
-        near_duplicates = [] if near is None else await self._near_duplicates(content, duplicate_of, near)
+        near_duplicates = [] if near is None else await self._finder.near_duplicates(content, duplicate_of, near)
         overwritten = await written.is_overwritten(self._erase_wait_s)
         return Added(status, content, duplicate_of, near_duplicates, overwritten)
-
-    async def _near_duplicates(self, content: Content, duplicate_of: list[str], near: float) -> list[Hit]:
-        known = {content.id, *duplicate_of}
-        hits = await self._index.search(
-            content.embedding.vector, len(known) + _NEAR_DUPLICATES_NAMED, content.type, None
-        )
-        return [hit for hit in hits if hit.score >= near and hit.id not in known][:_NEAR_DUPLICATES_NAMED]
 
     async def retrieve(self, original: Original, content_type: ContentType, search: Search) -> Retrieved:
         """The contents most similar to a text or an image.

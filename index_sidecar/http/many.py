@@ -17,11 +17,14 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from ..access.roles import Role
 from ..archive.content import Original
 from ..archive.errors import ContentError, InvalidInput, TooLarge, Unsupported
+from ..archive.results import Added
 from . import answers, failures
-from .auth import ACCESS, acting_user, only_user_of
+from .auth import ACCESS, acting_user, only_user_of, require
 from .body import BROKEN, Arriving, go_on
+from .exported import MOST_BYTES, read_exported
 from .form import PIECE_BYTES, check_part, copy, field, form_of
 from .handlers import BODIES, SERVICE, wants_new
 from .lines import AddedLine, FailedLine, Summary, SummaryLine
@@ -141,6 +144,9 @@ class _Many:
         self._fields[parameter.name] = value
 
     async def _content(self, part: aiohttp.BodyPartReader, query: Query, share: Share) -> Original:
+        if _is_exported(part):
+            require(self._request, Role.ADMIN)
+            return await self._arrived(part, MOST_BYTES, share)
         if PARAMETERS in part.headers:
             for name, value in pairs(part.headers[PARAMETERS]):
                 query.add(name, value)
@@ -151,8 +157,11 @@ class _Many:
             if parameter not in query and parameter.name in self._fields:
                 query.add(parameter.name, self._fields[parameter.name])
         query.check_complete()
+        return await self._arrived(part, self._bodies.limits[query[TYPE]], share)
+
+    async def _arrived(self, part: aiohttp.BodyPartReader, limit: int, share: Share) -> Original:
         check_part(part)
-        arriving = Arriving(share, self._bodies.limits[query[TYPE]])
+        arriving = Arriving(share, limit)
         await copy(part, arriving.write)
         return Original(arriving.buffer.getvalue(), arriving.sha256.digest(), lambda: self._under_way.release(share))
 
@@ -169,29 +178,42 @@ class _Many:
     async def _added(self, number: int, original: Original, query: Query, is_first: bool) -> AddedLine | FailedLine:
         started = time.perf_counter()
         try:
-            user = acting_user(self._request, query.get(OWNER))
             if not is_first:  # which is counted as the call
                 self._access.count_one_more(self._request)
-            self._access.count_model(self._request, query[TYPE])
-            added = await self._service.add_content(
-                original,
-                query[ID],
-                query[TYPE],
-                user,
-                only_user=only_user_of(self._request),
-                only_new=self._only_new,
-                metadata=query.get(METADATA),
-            )
+            added = await (self._take_over(original) if TYPE not in query else self._add_content(original, query))
         except Exception as error:
             if not isinstance(error, ContentError):
                 logger.exception("unexpected error")
-            return self._failed(number, query[ID], error)
+            return self._failed(number, query.get(ID), error)
         self._became[added.status] += 1
         return AddedLine(number, answers.what_became(added, False, started))
+
+    async def _add_content(self, original: Original, query: Query) -> Added:
+        user = acting_user(self._request, query.get(OWNER))
+        self._access.count_model(self._request, query[TYPE])
+        return await self._service.add_content(
+            original,
+            query[ID],
+            query[TYPE],
+            user,
+            only_user=only_user_of(self._request),
+            only_new=self._only_new,
+            metadata=query.get(METADATA),
+        )
+
+    async def _take_over(self, line: Original) -> Added:
+        """A line of an export, whose vector is stored as it is."""
+        content, preview = read_exported(line.data)
+        return await self._service.takeover.take(content, preview, self._only_new)
 
     def _failed(self, number: int, content_id: str | None, failure: Exception) -> FailedLine:
         self._became["failed"] += 1
         return FailedLine(number, content_id, failures.told(failure))
+
+
+def _is_exported(part: aiohttp.BodyPartReader) -> bool:
+    """Whether a part is a line of an export: the one name that is no type, and says nothing else of itself."""
+    return part.name == "exported" and part.filename is None and PARAMETERS not in part.headers
 
 
 def _field_of(part: aiohttp.BodyPartReader) -> Parameter[Any] | None:

@@ -73,7 +73,8 @@ def _many(limits: Mapping[ContentType, int]) -> Json:
         "required": True,
         "description": f"A part for each content, {MOST_AT_ONCE} at most. Each says what it is in a header "
         f"`{PARAMETERS}: id=cat-1&type=text&user=ada`, percent-encoded as a query string; or by a name that is its type"
-        f" and a file name that is its id. A part has at most {_sizes(limits)}.",
+        f" and a file name that is its id. A part has at most {_sizes(limits)}. From an admin, a part named `exported`"
+        " is a line of an export with its vector, which is stored as it is.",
         "content": {"multipart/form-data": {"schema": {"type": "object"}}},
     }
 
