@@ -57,11 +57,12 @@ class Tabs:
         for _, said in self._pages:
             said[:] = [each for each in said if not any(piece in each for piece in expected)]
 
-    async def close(self) -> list[str]:
-        """What was said and not forgiven."""
-        for page, _ in self._pages:
+    async def close(self) -> None:
+        """Close all tabs, and remember what was said and not forgiven."""
+        for page, said in self._pages:
             await page.context.close()
-        return [each for _, said in self._pages for each in said]
+            self.said += said
+        self._pages = []
 
 
 @pytest.fixture
@@ -69,4 +70,5 @@ def tabs(runner: asyncio.Runner, browser: Browser) -> Iterator[Tabs]:
     """Tabs whose consoles say nothing: no error, and nothing that their Content-Security-Policy refused."""
     tabs = Tabs(browser)
     yield tabs
-    assert runner.run(tabs.close()) == []
+    runner.run(tabs.close())
+    assert tabs.said == []

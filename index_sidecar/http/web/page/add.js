@@ -7,7 +7,7 @@ import { t } from "./strings.js";
 
 const MOST_AT_ONCE = 4;
 const WAIT_S = 1;
-/** @typedef {{href: (id: string) => string, added: (id: string) => void, removed: (id: string) => void}} Ways */
+/** @typedef {{href: (id: string) => string, removed: (id: string) => void, closed: () => void}} Ways */
 
 export class Add {
   /** @param {Ways} ways */
@@ -46,7 +46,11 @@ export class Add {
       h("fieldset", {}, h("legend", {}, t.forAll), h("label", {}, h("span", {}, t.owner), this.owner),
         h("label", {}, h("span", {}, t.metadata), this.metadata), this.wrong),
       this.list, this.summary, h("div", { class: "actions" }, button(t.done, () => this.dialog?.close(), { class: "strong" })));
-    this.dialog.addEventListener("close", () => (this.dialog = null));
+    this.dialog.addEventListener("close", () => {
+      this.dialog = null;
+      if (this.counts.added) this.ways.closed();
+      this.counts = { added: 0, failed: 0 };
+    });
   }
 
   /** @param {Iterable<File>} files */
@@ -86,7 +90,6 @@ export class Add {
       try {
         this.tell(said, await send(file, query, bar, said));
         this.counts.added++;
-        this.ways.added(query.id);
       } catch (error) {
         const { code, requestId, message } = /** @type {Failure} */ (error);
         fill(said, h("span", { class: "failed", title: `${code} ${requestId}` }, t.isFailed(message)));

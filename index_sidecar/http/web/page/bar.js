@@ -34,9 +34,9 @@ export class Bar {
 
   /** Shows a question: its last words to lead to stand in the box. @param {Part[]} parts */
   show(parts) {
-    const last = parts.at(-1);
-    const words = last?.kind === "text" && !last.less ? last.what : "";
-    this.chips = words ? parts.slice(0, -1) : parts;
+    const last = parts.findLast((part) => part.kind === "text" && !part.less);
+    const words = last?.what ?? "";
+    this.chips = parts.filter((part) => part !== last);
     if (this.box.value.trim() !== words) this.box.value = words;
     this.drawChips();
   }

@@ -23,6 +23,7 @@ export class Filters {
     this.chips = h("ul", { class: "on" });
     this.panel = h("div", { class: "panel", id: "filters", hidden: true });
     this.facts = h("div", { class: "facts" });
+    this.onOpen = () => {};
     this.toggle = button(t.filters, () => this.open(Boolean(this.panel.hidden)), {
       icon: "filter", "aria-expanded": "false", "aria-controls": "filters",
     });
@@ -32,6 +33,7 @@ export class Filters {
   /** @param {boolean} open */
   open(open) {
     this.panel.hidden = !open;
+    if (open) this.onOpen();
     this.toggle.setAttribute("aria-expanded", String(open));
   }
 
@@ -82,6 +84,7 @@ export class Filters {
 
   /** Offers what is seen in an answer. @param {State} state @param {import("./answer.js").Item[]} items */
   offer(state, items) {
+    if (this.panel.hidden) return;
     /** @type {Map<string, {pair: [string, any], count: number}>} */
     const seen = new Map();
     const owners = new Set(this.me() ? [this.me()] : []);

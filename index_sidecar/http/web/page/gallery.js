@@ -24,12 +24,15 @@ export class Gallery {
     this.items = [];
     this.ended = false;
     this.width = 0;
+    /** @type {Anchor | null} */
+    this.goal = null; // where to go once that is laid, unless somebody scrolls first
     /** @type {Map<number, Tile>} */
     this.tiles = new Map();
     this.clear();
     new ResizeObserver(() => list.clientWidth !== this.width && this.relay()).observe(list);
     addEventListener("scroll", () => this.draw(), { passive: true });
     addEventListener("resize", () => this.draw());
+    for (const own of ["wheel", "touchmove", "keydown"]) addEventListener(own, () => (this.goal = null), { passive: true });
     list.addEventListener("keydown", (event) => this.move(event));
   }
 
@@ -61,10 +64,11 @@ export class Gallery {
   lay(ended) {
     this.ended = ended;
     this.width = this.list.clientWidth;
-    const goal = this.width < 600 ? 130 : Math.min(260, 150 + this.width / 24);
-    while (this.placed < this.items.length && this.layRow(goal));
+    const high = this.width < 600 ? 130 : Math.min(260, 150 + this.width / 24);
+    while (this.placed < this.items.length && this.layRow(high));
     this.list.style.height = `${Math.max(0, this.bottom - GAP)}px`;
-    this.draw();
+    if (this.goal) this.go(this.goal);
+    else this.draw();
   }
 
   /** @param {number} goal */
@@ -160,15 +164,16 @@ export class Gallery {
     return { index: row.first, id: this.items[row.first].hit.id, below: row.top - this.top };
   }
 
-  /** Scrolls to where an anchor was taken; false when it is not laid yet. @param {Anchor | null} anchor */
+  /** Scrolls to where an anchor was taken, now or when that is laid. @param {Anchor | null} anchor */
   go(anchor) {
-    if (!anchor) return true;
+    this.goal = anchor;
+    if (!anchor) return;
     const found = this.items.findIndex(({ hit }) => hit.id === anchor.id);
     const row = this.rowOf(found < 0 ? anchor.index : found);
-    if (!row) return false;
+    if (!row) return this.draw();
+    this.goal = null;
     scrollTo({ top: scrollY - this.top + row.top - anchor.below, behavior: "instant" });
     this.draw();
-    return true;
   }
 
   /** @param {number} index */

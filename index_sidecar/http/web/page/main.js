@@ -1,8 +1,6 @@
 // The page: what goes where, and what follows from the address. The other modules know nothing of each other's places.
 import { Failure, told } from "./api.js";
-import { Add } from "./add.js";
 import { Bar } from "./bar.js";
-import { showCalls } from "./calls.js";
 import { button, fill, h, put } from "./dom.js";
 import { takeDrops } from "./drop.js";
 import { Filters } from "./filters.js";
@@ -12,7 +10,6 @@ import { Results } from "./results.js";
 import { format, isAsked, parse } from "./state.js";
 import { Status } from "./status.js";
 import { LANGUAGES, choose, language, speak, t } from "./strings.js";
-import { Viewer } from "./viewer.js";
 
 /** @typedef {import("./state.js").State} State */
 
@@ -57,12 +54,24 @@ const removed = (/** @type {string} */ id) => (results.remove(id), status.look()
 const status = new Status();
 const bar = new Bar((parts) => go({ view: "search", parts, open: "" }));
 const filters = new Filters(go, me);
-const add = new Add({ href: (id) => href({ open: id }), added: () => (outdated = true), removed });
-let outdated = false;
-const openAdd = (/** @type {Iterable<File>} */ files = []) => {
+/** @type {import("./add.js").Add | undefined} */
+let add;
+/** @param {Iterable<File>} files */
+async function openAdd(files = []) {
+  const { Add } = await import("./add.js");
+  add ??= new Add({ href: (id) => href({ open: id }), removed, closed: () => (results.outdate(), status.look()) });
   add.open(files);
-  add.dialog?.addEventListener("close", () => outdated && ((outdated = false), results.outdate(), status.look()));
-};
+}
+/** @type {import("./viewer.js").Viewer | undefined} */
+let viewer;
+async function view() {
+  if (!state.open && !viewer) return;
+  const { Viewer } = await import("./viewer.js");
+  viewer ??= new Viewer({
+    state: () => state, go, step, back, removed, mayChange, say, items: () => results.answer?.items ?? [],
+  });
+  viewer.show(state.open);
+}
 const results = new Results({
   go,
   href: (id) => href({ open: id }),
@@ -70,10 +79,7 @@ const results = new Results({
   add: () => openAdd(),
   isEmpty: () => status.isEmpty,
 });
-results.onFacts = () => filters.offer(state, results.answer?.items ?? []);
-const viewer = new Viewer({
-  state: () => state, go, step, back, removed, mayChange, say, items: () => results.answer?.items ?? [],
-});
+results.onFacts = filters.onOpen = () => filters.offer(state, results.answer?.items ?? []);
 const whom = forWhom((user) => go({ view: "for", user }));
 const notice = h("p", { class: "notice", role: "status" });
 const addButton = button(t.add, () => openAdd(), { icon: "plus", class: "add" });
@@ -91,7 +97,7 @@ put(document.body,
       h("a", { class: "home", href: "#", "aria-label": t.home }, h("img", { src: "page/icon.svg", alt: "", width: 28, height: 28 }), h("b", {}, t.title)),
       bar.element, h("nav", {}, forButton, addButton, keys)),
     h("div", { class: "tools" }, filters.choices, filters.toggle, filters.chips, h("span", { class: "space" }),
-      scores, button(t.api, () => showCalls(state, results.answer), { icon: "code" })),
+      scores, button(t.api, async () => (await import("./calls.js")).showCalls(state, results.answer), { icon: "code" })),
     filters.panel, status.banner, status.line),
   h("main", {}, whom.element, results.element),
   h("footer", {}, h("label", {}, h("span", {}, t.language), languages()), h("a", { href: "docs" }, t.calls)),
@@ -108,13 +114,13 @@ function route() {
   state = parse(location.hash);
   document.body.classList.toggle("asked", isAsked(state));
   document.documentElement.classList.toggle("viewing", Boolean(state.open));
+  results.show(state, history.state?.kept ?? null);
   bar.show(state.parts);
   filters.show(state);
   whom.tell(state);
   forButton.setAttribute("aria-pressed", String(state.view === "for"));
-  results.show(state, history.state?.kept ?? null);
-  filters.offer(state, results.answer?.items ?? []);
-  viewer.show(state.open);
+  filters.onOpen();
+  view();
 }
 
 told.trouble = (kind) => status.trouble(kind);

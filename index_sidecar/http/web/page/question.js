@@ -43,7 +43,7 @@ export function callOf(state, place) {
   if (state.view === "for") {
     const target = state.type === "any" ? null : state.type;
     return {
-      method: "POST", path: address("recommend", { user: state.user, k: 100, target, filter: written }), pictures: [],
+      method: "POST", path: address("recommend", { user: state.user, k: 100, target, filter: written, fields: "metadata" }), pictures: [],
     };
   }
   if (!isAsked(state)) {
@@ -65,7 +65,7 @@ export function callOf(state, place) {
     path: "search",
     json: {
       query, target: state.type, k: place.limit, offset: place.offset, rank: "relevance", fold: true,
-      ...(cut !== null && { min_relevance: cut }), ...(filter && { filter }),
+      ...(cut !== null && { min_relevance: cut }), ...(filter && { filter }), fields: "metadata",
     },
     pictures: sent,
   };

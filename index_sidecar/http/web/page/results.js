@@ -56,7 +56,9 @@ export class Results {
       this.measure(known.items);
       this.gallery.show(known.items, known.ended);
       this.tell();
-      this.gallery.go(kept?.anchor ?? known.anchor) && !kept?.anchor && !known.anchor && scrollTo(0, 0);
+      const anchor = kept ? kept.anchor : known.anchor;
+      if (anchor) this.gallery.go(anchor);
+      else scrollTo({ top: 0, behavior: "instant" });
       return;
     }
     if (lacks(state)) {
@@ -73,7 +75,7 @@ export class Results {
       if (kept?.ratios.length === items.length) items.forEach((item, index) => (item.ratio ??= kept.ratios[index]));
       this.measure(items);
       this.gallery.show(items, ended);
-      if (kept) this.gallery.go(kept.anchor);
+      this.gallery.go(kept?.anchor ?? null);
     });
     clearTimeout(slow);
   }
