@@ -58,7 +58,7 @@ async def test_a_picture_finds_itself_chosen_dropped_or_pasted(sidecar: Sidecar,
 
     await page.locator("form.bar input[type=file]").set_input_files(tmp_path / "seven.png")
     await expect(page.locator(".chip")).to_contain_text("seven.png")
-    await expect(page.locator(".tile > a").first).to_have_attribute("aria-label", "Pictures: picture-7")
+    await expect(page.locator(".tile > a").first).to_have_attribute("aria-label", "Pictures: Picture 7")
     given = "data => { const bytes = Uint8Array.from(atob(data), (each) => each.charCodeAt(0));"
     given += " const transfer = new DataTransfer(); const file = new File([bytes], 'pasted.png', {type: 'image/png'});"
     paste = (
@@ -71,12 +71,12 @@ async def test_a_picture_finds_itself_chosen_dropped_or_pasted(sidecar: Sidecar,
             f"{given} transfer.items.add(file); {with_html} {paste} }}", base64.b64encode(png(number)).decode()
         )
         await expect(page.locator(".chip")).to_contain_text("pasted.png")
-        await expect(page.locator(".tile > a").first).to_have_attribute("aria-label", f"Pictures: picture-{number}")
+        await expect(page.locator(".tile > a").first).to_have_attribute("aria-label", f"Pictures: Picture {number}")
     drop = (
         "document.body.dispatchEvent(new DragEvent('drop', {dataTransfer: transfer, bubbles: true, cancelable: true}))"
     )
     await page.evaluate(f"{given} transfer.items.add(file); {drop} }}", base64.b64encode(png(4)).decode())
-    await expect(page.locator(".tile > a").first).to_have_attribute("aria-label", "Pictures: picture-4")
+    await expect(page.locator(".tile > a").first).to_have_attribute("aria-label", "Pictures: Picture 4")
     assert len(searches) == 4  # each once
 
     word = "transfer.setData('text/plain', 'a cell'); transfer.setData('text/html', '<td>a cell</td>');"

@@ -154,6 +154,7 @@ async def test_first_results_are_on_the_screen_soon_after_the_answer(sidecar: Si
         await expect(page.locator(".line")).to_have_text("End: 31 of 31")
         last = "performance.getEntriesByName('{}').at(-1)?.startTime"
         took = f"{last.format('seen')} - {last.format('answered')}"
-        await page.wait_for_function(f"{took} >= 0")
-        times.append(await page.evaluate(took))
+        while not ((time_ms := await page.evaluate(took)) or -1) >= 0:
+            await page.wait_for_timeout(5)
+        times.append(time_ms)
     assert sorted(times)[2] < 150, times

@@ -13,7 +13,8 @@ import { isAsked } from "./state.js";
  */
 /** @typedef {import("./gallery.js").Item} Item */
 
-const PAGE = 60;
+const FIRST = 60;
+const NEXT = 120;
 const MOST_AT_ONCE = 1000;
 const DEPTH = 10000; // behind which the archive does not look
 
@@ -41,7 +42,7 @@ export class Answer {
   }
 
   /** Asks for as many more, or for a page. @param {AbortSignal} signal @param {number} [wanted] */
-  async more(signal, wanted = PAGE) {
+  async more(signal, wanted = this.begun ? NEXT : FIRST) {
     const limit = Math.min(wanted, MOST_AT_ONCE, DEPTH - this.taken);
     const call = callOf(this.state, { offset: this.taken, limit, after: this.next });
     const answer = await json(call.method, call.path, { ...bodyOf(call), signal });

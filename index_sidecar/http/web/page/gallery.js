@@ -8,6 +8,7 @@ import { TEXT_RATIO } from "./previews.js";
 /** @typedef {{index: number, id: string, below: number}} Anchor the first item seen, and how far below the top it is */
 
 const GAP = 12;
+const FEW = 30; // that wait for their shapes, or for a row to be full: more are not asked for before
 const NARROWEST = 0.5;
 const WIDEST = 2.6;
 
@@ -141,7 +142,8 @@ export class Gallery {
       tile.release();
       tiles.delete(index);
     }
-    if (!this.ended && this.bottom < top + 2.5 * innerHeight) this.wantsMore();
+    const isShort = this.bottom < top + 2.5 * innerHeight;
+    if (!this.ended && isShort && this.items.length - this.placed < FEW) this.wantsMore();
   }
 
   /** @param {number} index @param {Row} row */

@@ -7,7 +7,7 @@ import { Filters } from "./filters.js";
 import { enter, keyWanted, logOutButton, mayChange, me } from "./keys.js";
 import { forWhom } from "./recommend.js";
 import { Results } from "./results.js";
-import { format, isAsked, parse } from "./state.js";
+import { format, isAsked, parse, question } from "./state.js";
 import { Status } from "./status.js";
 import { LANGUAGES, choose, language, speak, t } from "./strings.js";
 
@@ -28,11 +28,13 @@ const save = () => {
 /** @param {Partial<State>} changes */
 const href = (changes) => format({ ...state, ...changes });
 /** @param {Partial<State>} changes */
-function go(changes) {
-  const next = href(changes);
+const go = (changes) => goTo(href(changes));
+/** @param {string} next */
+function goTo(next) {
   if (next === format(state)) return;
   save();
-  history.pushState({ from: "page" }, "", next);
+  const same = question(parse(next)) === question(state); // a content of it is opened
+  history.pushState({ from: "page", kept: same ? results.kept : null }, "", next);
   route();
 }
 function back() {
@@ -130,6 +132,12 @@ status.onHealth = () => {
   if (results.answer?.begun) results.tell();
 };
 addEventListener("popstate", route);
+addEventListener("click", (event) => {
+  const link = /** @type {Element} */ (event.target).closest("a");
+  if (!link?.getAttribute("href")?.startsWith("#") || event.defaultPrevented || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault(); // a browser's own step would not know that it came from here
+  goTo(format(parse(link.hash)));
+});
 addEventListener("pagehide", save);
 addEventListener("scroll", () => {
   clearTimeout(saving);
