@@ -4,9 +4,10 @@ VENV    ?= .venv
 WEIGHTS ?= official
 BIN     := $(VENV)/bin
 QDRANT  := .qdrant/qdrant
+NPM     := .npm
 LOCK    := deploy/requirements/lock.txt
 
-.PHONY: help demo test check campaign setup mar run bench qdrant lint lock sbom clean
+.PHONY: help demo test check campaign setup mar run bench qdrant npm lint lock sbom clean
 help:            ## this list
 	@grep -hE '^[a-z]+: *.*##' Makefile | sed 's/:.*##/ -/'
 
@@ -44,6 +45,17 @@ $(QDRANT): deploy/qdrant.sha256
 	sha256sum --check --strict deploy/qdrant.sha256 || { rm $@; exit 1; }
 	touch $@
 
+npm: $(NPM)/.fetched   ## what the search page is checked with: TypeScript reads its types, axe-core its accessibility
+
+$(NPM)/.fetched: deploy/npm.sha256
+	mkdir -p $(@D)
+	cd $(@D) && npm pack --silent typescript@5.9.3 axe-core@4.11.0
+	cd $(@D) && sha256sum --check --strict ../deploy/npm.sha256
+	tar --extract --gzip --file $(@D)/typescript-5.9.3.tgz --directory $(@D) --one-top-level=typescript --strip-components 1 --no-same-owner
+	tar --extract --gzip --file $(@D)/axe-core-4.11.0.tgz --directory $(@D) --one-top-level=axe-core --strip-components 1 --no-same-owner
+	rm $(@D)/*.tgz
+	touch $@
+
 campaign: $(VENV)/.installed   ## the long runs: inputs and requests by the thousand; kills, faults, overload, soak (OPTIONS="--only soak")
 	HYPOTHESIS_PROFILE=campaign $(BIN)/python -m pytest --timeout 3600 -m hypothesis
 	HYPOTHESIS_PROFILE=campaign $(BIN)/python -m pytest tests/http/test_schemathesis.py
@@ -53,10 +65,11 @@ sbom: $(VENV)/.installed   ## run/sbom.json: every package of the environment wi
 	mkdir -p run
 	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o run/sbom.json $(BIN)/python
 
-lint: $(VENV)/.installed   ## ruff and mypy
+lint: $(VENV)/.installed   ## ruff and mypy; where `make npm` was, the search page's types, too
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	if [ -e $(NPM)/.fetched ]; then node $(NPM)/typescript/bin/tsc --project index_sidecar/http/web/jsconfig.json; fi
 
 # pip resolves torch first (its CUDA build brings libraries a CPU build does not have); the lock pins everything else,
 # and --no-deps keeps out the torchvision that rf-clip and open_clip_torch ask for.
@@ -74,4 +87,4 @@ lock:            ## resolve deploy/requirements/*.in anew into the lock file
 	rm -r $(VENV)-lock
 
 clean:           ## everything that was made here, but not the data
-	rm -rf $(VENV) .qdrant run model_store/clip.mar .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .qdrant $(NPM) run model_store/clip.mar .pytest_cache .mypy_cache .ruff_cache

@@ -33,12 +33,14 @@ POLICY = "; ".join(
 )
 _MEDIA = {"css": CSS, "html": HTML, "js": JAVASCRIPT, "svg": SVG}
 # Types, comments and indentation are for who reads the source: a third of it, which browsers need not wait for.
-_FOR_READERS = re.compile(r"/\*\*.*?\*/[ \n]?|^\s*//[^\n]*\n|^\s+", re.DOTALL | re.MULTILINE)
+_FOR_READERS = re.compile(r"/\*\*.*?\*/[ \n]?|^\s*//[^\n]*\n|^\s+| // [^\n\"'`]*$", re.DOTALL | re.MULTILINE)
+_BLANKS = re.compile(r"(?<=[:;,{}])\s+|\s+(?=[{}])")
 
 
 def sent(name: str, text: str) -> bytes:
     """A file of the page as browsers are given it."""
-    return (_FOR_READERS.sub("", text) if name.endswith(".js") else text).encode()
+    left_out = {"js": _FOR_READERS, "css": _BLANKS}.get(name.rpartition(".")[2])
+    return (left_out.sub("", text) if left_out else text).encode()
 
 
 FILES = {each.name: each.read_text("utf-8") for each in (WEB / "page").iterdir()}

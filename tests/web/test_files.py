@@ -36,8 +36,11 @@ async def test_who_asks_is_told_what_they_may_do(sidecar: Sidecar) -> None:
 
 def test_only_comments_and_indentation_are_left_out_of_what_is_sent() -> None:
     source = '// One.\n/** @type {string} */\nexport const a = "/*,x"; // 2\n  b(/** @type {any} */ (a)); // 3\n'
-    assert sent("a.js", source) == b'export const a = "/*,x"; // 2\nb((a)); // 3\n'
-    assert sent("a.css", "  a {\n}") == b"  a {\n}"
+    assert sent("a.js", source) == b'export const a = "/*,x";\nb((a));\n'
+    css = ".a :hover, b {\n  margin: 0 1px; width: calc(1px + 2px);\n}\n@media (max-width: 9px) { c { top: 0; } }\n"
+    small = b".a :hover,b{margin:0 1px;width:calc(1px + 2px);}@media (max-width:9px){c{top:0;}}"
+    assert sent("a.css", css) == small
+    assert sent("a.svg", " <svg/> ") == b" <svg/> "
 
 
 def test_no_module_makes_markup_of_texts() -> None:

@@ -19,6 +19,11 @@ export class Add {
     this.counts = { added: 0, failed: 0 };
     /** @type {HTMLDialogElement | null} */
     this.dialog = null;
+    this.owner = h("input", { type: "text", name: "owner", maxlength: 256 });
+    this.wrong = h("p", { role: "alert" });
+    this.metadata = h("textarea", { rows: 2, name: "metadata", placeholder: t.metadataHint, oninput: () => fill(this.wrong) });
+    this.list = h("ul", { class: "files" });
+    this.summary = h("p", { role: "status" });
   }
 
   /** @param {Iterable<File>} [files] to begin with */
@@ -30,13 +35,11 @@ export class Add {
   build() {
     const file = h("input", { type: "file", multiple: true, hidden: true, onchange: () => (this.take(file.files ?? []), (file.value = "")) });
     const text = h("textarea", { rows: 3, name: "text", "aria-label": t.addText });
-    this.owner = h("input", { type: "text", name: "owner", maxlength: 256, value: me(), disabled: isBound() });
-    this.metadata = h("textarea", { rows: 2, name: "metadata", placeholder: t.metadataHint, oninput: () => (this.wrong.textContent = "") });
-    this.wrong = h("p", { role: "alert" });
-    this.list = h("ul", { class: "files" });
-    this.summary = h("p", { role: "status" });
+    this.owner.value ||= me();
+    this.owner.disabled = isBound();
+    for (const old of [this.list, this.summary]) fill(old);
     this.dialog = dialog(t.addTitle, "adding",
-      h("div", { class: "drop" }, h("p", {}, t.addHint), button(t.chooseFiles, () => file.click(), { icon: "up" }), file),
+      h("div", { class: "drop" }, h("p", {}, t.addHint), button(t.chooseFiles, () => file.click(), { icon: "plus" }), file),
       h("label", {}, h("span", {}, t.addText), text),
       button(t.addTextButton, () => {
         if (!text.value.trim() || !this.readMetadata()) return;
@@ -63,7 +66,7 @@ export class Add {
   readMetadata() {
     /** @type {Record<string, any>} */
     const metadata = {};
-    for (const line of /** @type {HTMLTextAreaElement} */ (this.metadata).value.split("\n").filter((each) => each.trim())) {
+    for (const line of this.metadata.value.split("\n").filter((each) => each.trim())) {
       const [, name, value] = /^\s*([\w.-]{1,64})\s*:\s*(.*\S)\s*$/.exec(line) ?? [];
       if (!name) {
         this.wrong.textContent = t.metadataWrong(line);

@@ -14,7 +14,6 @@ export class Failure extends Error {
   /** @param {number} status @param {string} code @param {string} message @param {string} requestId */
   constructor(status, code, message, requestId = "") {
     super(message);
-    Object.assign(this, { status, code, requestId });
     this.status = status;
     this.code = code;
     this.requestId = requestId;

@@ -40,7 +40,6 @@ const ICONS = {
   close: "M6 6l12 12M18 6L6 18",
   left: "M15 5l-7 7 7 7",
   right: "M9 5l7 7-7 7",
-  up: "M12 19V5M6 11l6-6 6 6",
   filter: "M4 6h16M7 12h10M10 18h4",
   user: "M12 12a4 4 0 1 0 0-8 4 4 0 0 0 0 8zM4 21c0-4 4-6 8-6s8 2 8 6",
   trash: "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13",
@@ -88,30 +87,9 @@ export function dialog(title, kind, ...children) {
   return made;
 }
 
-/** Copies a text, also where the page is not served by HTTPS; false where the browser refuses. @param {string} text */
-export async function copy(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-    return true;
-  } catch {
-    const field = h("textarea", { class: "away", readonly: true });
-    field.value = text;
-    (document.querySelector("dialog[open]") ?? document.body).append(field);
-    field.select();
-    const done = document.execCommand("copy");
-    field.remove();
-    return done;
-  }
-}
-
-/** A button that copies, and says that it did. @param {string} name @param {() => string} text @param {string} done */
-export function copier(name, text, done) {
-  const made = button(name, async () => {
-    const label = made.querySelector("span");
-    if (!label) return;
-    if (await copy(text())) label.textContent = done;
-    else made.after(h("input", { readonly: true, value: text(), "aria-label": name }));
-    setTimeout(() => (label.textContent = name), 2000);
-  }, { icon: "copy" });
-  return made;
+/** Loads a style sheet of what is not seen at first, once. @param {string} name */
+export function styled(name) {
+  const href = `page/${name}`;
+  if (document.querySelector(`link[href="${href}"]`)) return Promise.resolve();
+  return new Promise((resolve) => document.head.append(h("link", { rel: "stylesheet", href, onload: resolve })));
 }

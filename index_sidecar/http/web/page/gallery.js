@@ -1,7 +1,7 @@
 // A justified gallery of any length: rows are laid once and never move, and only those near the window are elements.
 import { TEXT_RATIO } from "./previews.js";
 
-/** @typedef {import("./results.js").Hit} Hit */
+/** @typedef {import("./answer.js").Hit} Hit */
 /** @typedef {{hit: Hit, ratio: number | null}} Item width by height of what is shown; null until it is known */
 /** @typedef {{element: HTMLElement, release: () => void}} Tile */
 /** @typedef {{top: number, height: number, first: number, last: number, boxes: [number, number][]}} Row */
@@ -29,18 +29,20 @@ export class Gallery {
     this.goal = null; // where to go once that is laid, unless somebody scrolls first
     /** @type {Map<number, Tile>} */
     this.tiles = new Map();
-    this.clear();
+    /** @type {Row[]} */
+    this.rows = [];
+    this.placed = 0; // items that are laid
+    this.bottom = 0;
     new ResizeObserver(() => list.clientWidth !== this.width && this.relay()).observe(list);
     addEventListener("scroll", () => this.draw(), { passive: true });
     addEventListener("resize", () => this.draw());
     for (const own of ["wheel", "touchmove", "keydown"]) addEventListener(own, () => (this.goal = null), { passive: true });
-    list.addEventListener("keydown", (event) => this.move(event));
+    list.addEventListener("keydown", (event) => this.key(event));
   }
 
   clear() {
     for (const [, tile] of this.tiles) tile.element.remove(), tile.release();
     this.tiles.clear();
-    /** @type {Row[]} */
     this.rows = [];
     this.placed = 0;
     this.bottom = 0;
@@ -192,21 +194,9 @@ export class Gallery {
   }
 
   /** Arrows go from tile to tile. @param {KeyboardEvent} event */
-  move(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
-    const at = [...this.tiles].find(([, tile]) => tile.element.contains(document.activeElement))?.[0];
-    if (at === undefined) return;
-    const here = this.rows.findIndex((row) => row.first <= at && at < row.last);
-    const [left, width] = this.rows[here].boxes[at - this.rows[here].first];
-    const beside = (/** @type {number} */ step) => {
-      const row = this.rows[here + step];
-      if (!row) return at;
-      const found = row.boxes.findIndex((box) => box[0] + box[1] > left + width / 2);
-      return found < 0 ? row.last - 1 : row.first + found;
-    };
-    const next = { ArrowLeft: at - 1, ArrowRight: at + 1, ArrowUp: beside(-1), ArrowDown: beside(1) }[event.key];
-    if (next === undefined) return;
+  async key(event) {
+    if (!event.key.startsWith("Arrow") || event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
     event.preventDefault();
-    this.focus(next);
+    (await import("./arrows.js")).move(this, event.key);
   }
 }

@@ -1,7 +1,7 @@
 // The page: what goes where, and what follows from the address. The other modules know nothing of each other's places.
 import { Failure, told } from "./api.js";
 import { Bar } from "./bar.js";
-import { button, fill, h, put } from "./dom.js";
+import { button, fill, h, put, styled } from "./dom.js";
 import { takeDrops } from "./drop.js";
 import { Filters } from "./filters.js";
 import { enter, keyWanted, logOutButton, mayChange, me } from "./keys.js";
@@ -60,7 +60,7 @@ const filters = new Filters(go, me);
 let add;
 /** @param {Iterable<File>} files */
 async function openAdd(files = []) {
-  const { Add } = await import("./add.js");
+  const [{ Add }] = await Promise.all([import("./add.js"), styled("later.css")]);
   add ??= new Add({ href: (id) => href({ open: id }), removed, closed: () => (results.outdate(), status.look()) });
   add.open(files);
 }
@@ -68,7 +68,7 @@ async function openAdd(files = []) {
 let viewer;
 async function view() {
   if (!state.open && !viewer) return;
-  const { Viewer } = await import("./viewer.js");
+  const [{ Viewer }] = await Promise.all([import("./viewer.js"), styled("later.css")]);
   viewer ??= new Viewer({
     state: () => state, go, step, back, removed, mayChange, say, items: () => results.answer?.items ?? [],
   });
@@ -81,7 +81,7 @@ const results = new Results({
   add: () => openAdd(),
   isEmpty: () => status.isEmpty,
 });
-results.onFacts = filters.onOpen = () => filters.offer(state, results.answer?.items ?? []);
+results.onFacts = filters.onOpen = () => void filters.draw(results.answer?.items ?? []);
 const whom = forWhom((user) => go({ view: "for", user }));
 const notice = h("p", { class: "notice", role: "status" });
 const addButton = button(t.add, () => openAdd(), { icon: "plus", class: "add" });
@@ -99,7 +99,10 @@ put(document.body,
       h("a", { class: "home", href: "#", "aria-label": t.home }, h("img", { src: "page/icon.svg", alt: "", width: 28, height: 28 }), h("b", {}, t.title)),
       bar.element, h("nav", {}, forButton, addButton, keys)),
     h("div", { class: "tools" }, filters.choices, filters.toggle, filters.chips, h("span", { class: "space" }),
-      scores, button(t.api, async () => (await import("./calls.js")).showCalls(state, results.answer), { icon: "code" })),
+      scores, button(t.api, async () => {
+        const [{ showCalls }] = await Promise.all([import("./calls.js"), styled("later.css")]);
+        showCalls(state, results.answer);
+      }, { icon: "code" })),
     filters.panel, status.banner, status.line),
   h("main", {}, whom.element, results.element),
   h("footer", {}, h("label", {}, h("span", {}, t.language), languages()), h("a", { href: "docs" }, t.calls)),

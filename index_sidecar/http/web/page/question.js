@@ -82,24 +82,6 @@ export function bodyOf({ json, pictures: sent }) {
   return { body: form, headers: {} };
 }
 
-/** The same as a line for a shell. @param {Call} call @param {boolean} withKey */
-export function curlOf(call, withKey) {
-  const quote = (/** @type {string} */ text) => `'${text.replaceAll("'", "'\\''")}'`;
-  const words = ["curl"];
-  if (withKey) words.push('--header "Authorization: Bearer $KEY"');
-  if (call.method === "POST" && !call.json) words.push("--request POST");
-  if (call.json && call.pictures.length) {
-    words.push(`--form-string ${quote(`search=${JSON.stringify(call.json)}`)}`);
-    for (const [name, blob] of call.pictures) {
-      words.push(`--form ${quote(`${name}=@${blob instanceof File ? blob.name : "picture"}`)}`);
-    }
-  } else if (call.json) {
-    words.push("--header 'Content-Type: application/json'", `--data ${quote(JSON.stringify(call.json))}`);
-  }
-  words.push(quote(new URL(call.path, document.baseURI).href));
-  return words.join(" \\\n  ");
-}
-
 /** Why a question cannot be sent yet: nothing to lead to, or a picture that this tab does not have. @param {State} state */
 export function lacks(state) {
   if (state.view === "for") return state.user ? "" : "user";

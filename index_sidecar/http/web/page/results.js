@@ -1,15 +1,16 @@
 // The answer to the present question: the gallery, and a line that says how far it goes.
-import { Failure, isAbort } from "./api.js";
+import { isAbort } from "./api.js";
 import { Answer } from "./answer.js";
-import { button, copier, fill, h, put } from "./dom.js";
+import { fill, h, styled } from "./dom.js";
 import { Gallery } from "./gallery.js";
 import { dropWaiting, forget, preview } from "./previews.js";
 import { lacks } from "./question.js";
-import { isAsked, isFiltered, question } from "./state.js";
+import { isAsked, question } from "./state.js";
 import { t } from "./strings.js";
 import { tile } from "./tile.js";
 
 /** @typedef {import("./state.js").State} State */
+/** @typedef {import("./tile.js").Ways & {go: (changes: Partial<State>) => void, add: () => void, isEmpty: () => boolean}} Ways */
 /** @typedef {{count: number, ratios: (number | null)[], anchor: import("./gallery.js").Anchor | null}} Kept of an answer, by the history */
 
 const ANSWERS_KEPT = 8;
@@ -18,7 +19,7 @@ const UNKNOWN_MS = 1500; // as long a picture's shape is waited for
 const USUAL_RATIO = 4 / 3;
 
 export class Results {
-  /** @param {import("./tile.js").Ways & {go: (changes: Partial<State>) => void, add: () => void, isEmpty: () => boolean}} ways */
+  /** @param {Ways} ways */
   constructor(ways) {
     this.ways = ways;
     this.list = h("ul", { class: "gallery", "aria-label": t.results });
@@ -142,37 +143,16 @@ export class Results {
     this.note.className = "note";
     const count = items.length;
     this.line.textContent = !count ? "" : answer.deepest ? t.deepest(count) : ended ? t.end(count) : t.soFar(count);
-    if (error) this.tellFailure(error);
-    else if (lack) fill(this.note, lack === "user" ? null : h("p", {}, t.lacks[lack]));
-    else if (ended && !count) this.tellNothing(state);
-    else fill(this.note);
+    fill(this.note);
+    if (error || lack || (ended && !count)) this.explain(answer, lack, error);
     this.onFacts();
   }
 
-  /** @param {unknown} error */
-  tellFailure(error) {
-    const { requestId } = /** @type {Failure} */ (error);
-    fill(this.note, h("p", { role: "alert" }, `${t.failed} ${/** @type {Error} */ (error).message}`),
-      button(t.retry, () => location.reload()), requestId && copier(t.requestId, () => requestId, t.copied));
-  }
-
-  /** @param {State} state */
-  tellNothing(state) {
-    const { go } = this.ways;
-    if (state.view === "for") {
-      return fill(this.note, h("p", {}, t[this.answer?.raw.reason === "nothing_new" ? "nothing_new" : "no_history"]));
-    }
-    if (this.ways.isEmpty()) {
-      return fill(this.note, h("h2", {}, t.empty), h("p", {}, t.emptyHint),
-        h("pre", {}, `curl --data-binary @photo.jpg '${new URL("add_content?id=photo-1&type=image", document.baseURI)}'`),
-        button(t.add, this.ways.add, { icon: "plus", class: "strong" }));
-    }
-    fill(this.note, h("p", {}, t.nothing), h("p", {}, t.nothingHint));
-    if (isAsked(state) && state.cut !== "all") put(this.note, button(t.showAll, () => go({ cut: "all" })));
-    if (isFiltered(state)) {
-      const none = { owner: "", without: "", from: "", to: "", has: [], type: /** @type {const} */ ("any") };
-      put(this.note, button(t.clearFilters, () => go(none)));
-    }
+  /** Why nothing is shown. @param {Answer} answer @param {ReturnType<typeof lacks>} lack @param {unknown} error */
+  async explain(answer, lack, error) {
+    const [{ failed, lacking, nothing }] = await Promise.all([import("./notes.js"), styled("later.css")]);
+    if (answer !== this.answer) return;
+    fill(this.note, ...(error ? failed(error) : lack ? lacking(lack) : nothing(answer, this.ways)));
   }
 
   /** A content is gone for good. @param {string} id */

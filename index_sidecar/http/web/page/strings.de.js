@@ -106,7 +106,6 @@ export default {
   keyWrong: "Diesen Schlüssel gibt es nicht, nicht mehr, oder er ist abgelaufen.",
   logIn: "Anmelden",
   logOut: "Abmelden",
-  close: "Schließen",
   untrained: "Untrainierte Gewichte: alles geht, aber die Rangfolgen haben keine Bedeutung.",
   trouble: {
     away: "Das Archiv antwortet nicht",

@@ -40,7 +40,7 @@ export default {
   results: "Results",
   soFar: (/** @type {number} */ n) => `${n} so far`,
   end: (/** @type {number} */ n) => `End: ${n} of ${n}`,
-  deepest: (/** @type {number} */ n) => `${n} shown: the archive ranks no deeper. Ask more precisely, or filter.`,
+  deepest: (/** @type {number} */ n) => `${n} shown: the archive ranks no deeper. Ask more precisely.`,
   nothing: "Nothing like that is here.",
   nothingHint: "Less strict, or with fewer filters, there may be more.",
   showAll: "Show everything",
@@ -106,7 +106,6 @@ export default {
   keyWrong: "This key is unknown, expired or revoked.",
   logIn: "Log in",
   logOut: "Log out",
-  close: "Close",
   untrained: "Untrained weights: everything works, but rankings carry no meaning.",
   trouble: {
     away: "The archive does not answer",

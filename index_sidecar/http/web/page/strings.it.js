@@ -106,7 +106,6 @@ export default {
   keyWrong: "Questa chiave è sconosciuta, scaduta o revocata.",
   logIn: "Entra",
   logOut: "Esci",
-  close: "Chiudi",
   untrained: "Pesi non addestrati: tutto funziona, ma le classifiche non hanno significato.",
   trouble: {
     away: "L’archivio non risponde",

@@ -23,9 +23,5 @@ export function choose(chosen) {
   location.reload();
 }
 
-/** A day and a time as people here write them. @param {number} seconds since 1970 */
-export const moment = (seconds) =>
-  new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" }).format(seconds * 1000);
-
 /** @param {Date} time */
 export const clock = (time) => new Intl.DateTimeFormat(language, { timeStyle: "medium" }).format(time);

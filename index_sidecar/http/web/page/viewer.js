@@ -1,10 +1,11 @@
 // One content, large: what is known of it, what can be done with it, and its neighbours in the answer.
 import { Failure, address, ask, isAbort, json } from "./api.js";
-import { button, copier, dialog, fill, h, icon, put } from "./dom.js";
+import { copier } from "./copy.js";
+import { button, dialog, fill, h, icon, put } from "./dom.js";
 import { withPair } from "./filters.js";
 import { preview } from "./previews.js";
 import { shown } from "./state.js";
-import { moment, t } from "./strings.js";
+import { language, t } from "./strings.js";
 import { fillPreview, rated, titleOf } from "./tile.js";
 
 /** @typedef {import("./state.js").State} State */
@@ -14,6 +15,10 @@ import { fillPreview, rated, titleOf } from "./tile.js";
  * @property {() => void} back @property {() => import("./answer.js").Item[]} items @property {(id: string) => void} removed
  * @property {() => boolean} mayChange @property {(text: string) => void} say
  */
+
+/** A day and a time as people here write them. @param {number} seconds since 1970 */
+const moment = (seconds) =>
+  new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" }).format(seconds * 1000);
 
 export class Viewer {
   /** @param {Ways} ways */
