@@ -10,6 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from index_sidecar.archive.content import Content, Embedding, digest
+from index_sidecar.archive.metadata import Metadata
 from index_sidecar.embedding.previews import preview_of_image, preview_of_text
 from index_sidecar.sqlite.store import SqliteStore
 
@@ -45,7 +46,7 @@ async def fill(data_dir: Path, count: int, pictures: int) -> None:
     async def put(number: int) -> None:
         is_picture = pictures > 0 and number % (count // pictures) == 0
         data = b"picture %d" % number if is_picture else b"text %d of a long list of sentences" % number
-        metadata = {"title": f"Number {number}", "tags": ["odd" if number % 2 else "even"]} if told else {}
+        metadata: Metadata = {"title": f"Number {number}", "tags": ["odd" if number % 2 else "even"]} if told else {}
         content = Content(
             f"item-{number}",
             "image" if is_picture else "text",
