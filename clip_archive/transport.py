@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
 
 import httpx2
@@ -24,6 +25,8 @@ def client_options(address: Address, patience: Patience, connections: int) -> di
         "timeout": httpx2.Timeout(patience.silence_s, connect=patience.connect_s),
         "limits": httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
         "follow_redirects": False,  # a key must not be shown to another address
+        # To read all certificates takes longer than a call; a context without any trusts nobody.
+        "verify": address.url.startswith("https:") or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
     }
 
 

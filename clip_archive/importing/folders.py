@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ..kinds import kind_of_name
-from .items import Bad, Found, composed, id_of
+from .items import Bad, Found, composed, id_of, path_letter, shown
 from .shards import Shard
 from .tables import Table, open_table
 
@@ -69,7 +69,7 @@ class Folder:
             names = sorted(os.listdir(folder))
         except OSError as error:
             self.complete = False
-            yield Bad(folder, f"the folder cannot be read: {error.strerror}", {"path": id_of(folder)}), below
+            yield Bad(shown(folder), f"the folder cannot be read: {error.strerror}", path_letter(folder)), below
             return
         if (here.st_dev, here.st_ino) in above:
             self.tally["links skipped"] += 1
@@ -87,7 +87,7 @@ class Folder:
                 mode = os.stat(path).st_mode
             except OSError as error:
                 why = "the link leads nowhere" if os.path.islink(path) else f"it cannot be read: {error.strerror}"
-                yield Bad(path, why, {"path": id_of(path)}), place
+                yield Bad(shown(path), why, path_letter(path)), place
                 continue
             if stat.S_ISDIR(mode):
                 yield from self._walk(path, f"{place}/", above)
@@ -116,12 +116,12 @@ def file_found(path: str, content_id: str) -> Found:
     kind = kind_of_name(path)
     return Found(
         id=content_id,
-        place=os.path.abspath(path),
+        place=shown(os.path.abspath(path)),
         type=kind,
         read=read,
         mtime_ns=there.st_mtime_ns,
         size=there.st_size,
-        letter={"id": content_id, "type": kind, "path": os.path.abspath(path)},
+        letter={"id": content_id, "type": kind, **path_letter(path)},
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import os
 import re
 import unicodedata
 from collections import Counter
@@ -70,9 +72,22 @@ class Source(Protocol):
     def __iter__(self) -> Iterator[Found | Bad]: ...
 
 
+def shown(path: str) -> str:
+    """A path for people, and for JSON: bytes that are not UTF-8 are written out."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def path_letter(path: str) -> dict[str, str]:
+    """A path in a row that `import` reads again, also where the path is not UTF-8."""
+    whole = os.path.abspath(path)
+    if shown(whole) == whole:
+        return {"path": whole}
+    return {"path": shown(whole), "path_base64": base64.b64encode(os.fsencode(whole)).decode()}
+
+
 def id_of(name: str) -> str:
-    """A name as an id: what no id may hold is written out, as in caf\\xe9.jpg."""
-    whole = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    r"""A name as an id: what no id may hold is written out, as in caf\xe9.jpg."""
+    whole = shown(name)
     return _UNFIT.sub(lambda found: found.group().encode("unicode_escape").decode(), whole)
 
 

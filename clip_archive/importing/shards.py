@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from ..kinds import PICTURES
-from .items import Bad, Found, fitting, id_of
+from .items import Bad, Found, fitting, id_of, path_letter, shown
 
 _MOST_TOLD_BYTES = 1 << 20
 _SEEKABLE = ".tar"
@@ -51,9 +51,8 @@ class Shard:
                 yield from self._sample(at, sample)
         except (tarfile.TarError, OSError, EOFError) as error:
             self.complete = False
-            yield Bad(
-                f"{self._path}", f"the tar cannot be read to its end: {error}", {"path": os.path.abspath(self._path)}
-            )
+            path = os.path.abspath(self._path)
+            yield Bad(shown(path), f"the tar cannot be read to its end: {error}", path_letter(path))
 
     def _told(self, tar: tarfile.TarFile, member: tarfile.TarInfo, end: str) -> bytes:
         """What a sample's text files hold; its picture is read when it is sent."""
@@ -64,7 +63,7 @@ class Shard:
         if not sample:
             return
         told: dict[str, Any] = {}
-        place = f"{os.path.abspath(self._path)}!{key}"
+        place = shown(f"{os.path.abspath(self._path)}!{key}")
         if ".json" in sample:
             try:
                 told = dict(msgspec.json.decode(sample[".json"][1]))
@@ -93,7 +92,7 @@ class Shard:
                 file.seek(start)
                 return file.read(size)
 
-        letter = {"id": content_id, "type": kind, "path": path, "member": name, "metadata": metadata}
+        letter = {"id": content_id, "type": kind, **path_letter(path), "member": name, "metadata": metadata}
         return Found(content_id, place, kind, read, None, metadata, os.stat(path).st_mtime_ns, size, letter)
 
 

@@ -6,6 +6,7 @@ metadata, too. A mark at the beginning of the file (BOM) is passed over. What is
 
 from __future__ import annotations
 
+import base64
 import codecs
 import csv
 import hashlib
@@ -18,10 +19,10 @@ from typing import Any
 import msgspec
 
 from ..kinds import kind_of_name
-from .items import Bad, Found, ImportFailure, fitting, id_of
+from .items import Bad, Found, ImportFailure, fitting, id_of, path_letter, shown
 from .shards import read_member
 
-KNOWN = ("id", "type", "path", "text", "user", "metadata", "file_name", "member")
+KNOWN = ("id", "type", "path", "text", "user", "metadata", "file_name", "member", "path_base64")
 _BESIDE = ("error", "place", "again")  # of dead letters
 _DELIMITERS = (",", ";", "\t", "|")
 MOST_CHARACTERS = 1 << 24
@@ -60,7 +61,7 @@ class Table:
 
     def __iter__(self) -> Iterator[Found | Bad]:
         for number, row in self._json_rows() if self._lines else self._csv_rows():
-            place = f"{self._path}:{number}"
+            place = f"{shown(str(self._path))}:{number}"
             if isinstance(row, str):
                 yield Bad(place, row, {"place": place})
                 continue
@@ -141,6 +142,8 @@ class Table:
             return Bad(place, f"its metadata is no JSON object: {error}", letter)
         path, text = row.get("path") or row.get("file_name"), row.get("text")
         said = {"user": row.get("user") or None, "metadata": told}
+        if isinstance(row.get("path_base64"), str):
+            path = os.fsdecode(base64.b64decode(row["path_base64"]))
         if isinstance(path, str):
             return self._file(path, row, said, place, letter)
         if isinstance(text, str):
@@ -164,7 +167,7 @@ class Table:
         whole, member = os.path.join(self._path.parent, path), row.get("member")
         kind = row.get("type") or kind_of_name(member or path) or "image"
         content_id = self._prefix + (str(row["id"]) if row.get("id") else id_of(member or path))
-        letter = {**letter, "path": os.path.abspath(whole)}
+        letter = {**letter, **path_letter(whole)}
         if kind not in ("text", "image"):
             return Bad(place, f"type is text or image, not {kind!a}", letter)
         try:
@@ -177,7 +180,7 @@ class Table:
                 return read_member(Path(whole), member)
             return Path(whole).read_bytes()
 
-        where = os.path.abspath(whole) + (f"!{member}" if member else "")
+        where = shown(os.path.abspath(whole)) + (f"!{member}" if member else "")
         return Found(
             content_id, where, kind, read, mtime_ns=there.st_mtime_ns, size=there.st_size, letter=letter, **said
         )

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Iterator
+import io
+import tarfile
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,3 +76,18 @@ def client(runner: asyncio.Runner, served: Sidecar, kind: str, access: str) -> I
     made = client_of(kind, served.url, ADMIN_KEY if access == "keys" else None)
     yield made
     runner.run(made.close())
+
+
+@pytest.fixture
+def tar_of() -> Callable[[Path, dict[str, bytes]], Path]:
+    """Makes a tar of files by their names."""
+
+    def make(path: Path, files: dict[str, bytes]) -> Path:
+        with tarfile.open(path, "w") as tar:
+            for name, data in files.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+        return path
+
+    return make
