@@ -162,15 +162,20 @@ def _strips(image: Image.Image) -> Iterator[tuple[int, npt.NDArray[Any]]]:
 def _decoding_bytes(image: Image.Image, file_bytes: int) -> int:
     """How much memory loading and converting takes at most."""
     stored = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}.get(image.mode, 4)
-    a_pixel = stored + (14 if image.format in ("HEIF", "AVIF") else 0)
+    a_pixel: float = stored + (14 if image.format in ("HEIF", "AVIF") else 0)
     if image.has_transparency_data:
         a_pixel += 4 if image.mode in ("RGBA", "LA") else 8
-    elif image.mode not in ("L", "RGB", "CMYK"):
+    elif image.mode in ("P", "LAB", "YCbCr", "HSV"):
         a_pixel += 4
+    elif image.mode not in ("L", "RGB", "CMYK"):
+        a_pixel += 2  # 8 bits of grey
     if isinstance(image, TiffImagePlugin.TiffImageFile):
-        a_pixel += 8  # a strip may be all of it, and the picture may be turned
+        rows = image.tag_v2.get(TiffImagePlugin.ROWSPERSTRIP, image.height)
+        a_pixel += 8 * min(1.0, rows / image.height) if isinstance(rows, int) else 8
+        if image.tag_v2.get(ExifTags.Base.Orientation, 1) != 1:
+            a_pixel += stored  # turned while it is loaded
     coefficients = 6 if image.info.get("progressive") else 0
-    return (a_pixel + coefficients) * image.width * image.height + 3 * file_bytes
+    return int((a_pixel + coefficients) * image.width * image.height) + 3 * file_bytes
 
 
 def _pixels_of_webp(data: bytes) -> int:

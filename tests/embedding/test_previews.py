@@ -120,3 +120,13 @@ async def test_previews_can_be_turned_off(settings: Settings) -> None:
         await asyncio.gather(sidecar.add("a", b"one"), sidecar.add("b", PHOTOGRAPHS[0].read_bytes(), "image"))
         for content_id in ("a", "b"):
             assert (await sidecar.call("GET", f"/contents/{content_id}/preview")).error == (404, "no_preview")
+
+
+def test_a_picture_in_strips_is_charged_for_one_strip() -> None:
+    """100 megapixels in floating point, as telescopes and microscopes make them, fit the default memory."""
+    charged: list[int] = []
+    image = Image.fromarray(np.tile(np.linspace(0, 1, 500, dtype=np.float32), (1000, 1)))
+    data = _file(image, "TIFF", compression="tiff_adobe_deflate", tiffinfo={278: 50})
+    assert preview_of_image(data, charged.append) is not None
+    assert sum(charged) * 200 < Settings().max_decode_bytes
+    assert sum(charged) > 4 * 500 * 1000
