@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from aiohttp import web
 
+from . import __version__
 from .access.keys import Keys
 from .archive.content import ContentType
 from .archive.errors import ModelMismatch, StoreError, Unavailable
@@ -37,6 +38,7 @@ from .http.pages import CONTRACT
 from .http.peers import Peers
 from .http.rates import Rates, rate
 from .http.routes import CALLS, add_routes
+from .http.tracing import traced_by
 from .qdrant.collection import QdrantCollection
 from .qdrant.index import QdrantIndex
 from .qdrant.nodes import Nodes
@@ -79,6 +81,8 @@ def create_app(settings: Settings) -> web.Application:
     app[METRICS] = Metrics(CODES)
     app[REFUSALS] = Refusals()
     app[DOOR] = Door(CALLS, app[REFUSALS])
+    if settings.otel_exporter_otlp_endpoint:
+        _trace(app, settings.otel_exporter_otlp_endpoint)
     app[GUARD] = _guard(settings)
     app[ACCESS] = _access(settings)
     app[_SETTINGS] = settings
@@ -93,6 +97,19 @@ def create_app(settings: Settings) -> web.Application:
 @functools.lru_cache(16)  # a process that makes one application after the other, as tests do, writes it once
 def _contract(limits: tuple[tuple[ContentType, int], ...], needs_key: bool) -> bytes:
     return document(CALLS, dict(limits), needs_key)
+
+
+def _trace(app: web.Application, collector: str) -> None:
+    """Send a trace of each request to a collector. Raises StoreError where the packages for it are not installed."""
+    try:
+        from .telemetry.tracing import Tracing  # which takes 0.3 s, and is not installed everywhere
+    except ImportError as error:
+        raise StoreError(
+            f"OTEL_EXPORTER_OTLP_ENDPOINT needs OpenTelemetry ({error}): pip install 'clip-archive[otel]'"
+        ) from error
+    tracing = Tracing(collector, __version__)
+    app.middlewares.insert(1, traced_by(tracing))
+    app.on_cleanup.append(lambda _: asyncio.to_thread(tracing.close))
 
 
 def _guard(settings: Settings) -> Guard:

@@ -126,6 +126,9 @@ class Settings:
         (), values.networks, "networks of proxies whose X-Forwarded-For counts"
     )
     audit_ids: bool = _setting(False, values.true_or_false, "name what was erased in the log, too")
+    otel_exporter_otlp_endpoint: str = _setting(
+        "", values.optional_url, "collector of OpenTelemetry traces (OTLP over HTTP); none without it"
+    )
     log_format: str = _setting("text", values.log_format, "text for people, json for machines")
 
     @classmethod

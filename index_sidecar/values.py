@@ -37,6 +37,11 @@ def url(value: str) -> str:
     return value
 
 
+def optional_url(value: str) -> str:
+    """An http or https URL, or nothing."""
+    return url(value) if value else ""
+
+
 def index_url(value: str) -> str:
     """faiss, or the URL of a Qdrant cluster."""
     if value not in ("", "faiss"):

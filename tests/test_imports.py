@@ -28,6 +28,7 @@ OWNERS = {
     "sklearn": {"archive"},
     "PIL": {"embedding"},
     "pillow_heif": {"embedding"},
+    "opentelemetry": {"telemetry"},
     "prometheus_client": {"http", "telemetry"},
     "aiohttp": {"", "embedding", "http", "qdrant"},
 }

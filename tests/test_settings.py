@@ -111,12 +111,14 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "TRUSTED_PROXIES": "10.0.0.0/8, ::1",
         "AUDIT_IDS": "true",
         "QUEUE_S": "0.5",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318",
         "LOG_FORMAT": "json",
     }
     assert sorted(environment) == sorted(setting.name.upper() for setting in fields(Settings))
     assert Settings.from_environment({**environment, "UNRELATED": "x"}) == Settings(
         host="0.0.0.0",
         port=0,
+        otel_exporter_otlp_endpoint="http://collector:4318",
         data_dir=Path("/srv/archive"),
         torchserve_url="https://clip.example:8443/",
         torchserve_key_file=Path("/keys/key_file.json"),

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..archive.content import DIMENSION, ContentType, Embedding
 from ..archive.errors import EmbedderUnavailable, InvalidInput, Overloaded, TooLarge, Unsupported
-from ..archive.request_id import request_id
+from ..archive.request_id import request_id, trace_parent
 
 logger = logging.getLogger(__name__)
 
@@ -137,6 +137,8 @@ class TorchServeEmbedder:
         }
         if (current := request_id.get()) is not None:
             headers["x-request-id"] = current
+        if (parent := trace_parent.get()) is not None:
+            headers["traceparent"] = parent
         try:
             async with self._session.post(
                 self._url, params={"type": content_type}, data=io.BytesIO(data), headers=headers

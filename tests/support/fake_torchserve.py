@@ -53,6 +53,7 @@ class Request:
     type: str
     data: bytes
     request_id: str | None
+    trace_parent: str | None = None
 
 
 class FakeTorchServe:
@@ -125,7 +126,9 @@ class FakeTorchServe:
         if len(data) > self.max_request_bytes:
             return _own(413, "RequestEntityTooLargeException", f"Request size is over limit: {SECRET}")
         content_type = request.headers["x-clip-type"]  # the real one drops the query string
-        self.requests.append(Request(content_type, data, request.headers.get("x-request-id")))
+        self.requests.append(
+            Request(content_type, data, request.headers.get("x-request-id"), request.headers.get("traceparent"))
+        )
         self._at_once += 1
         self.most_at_once = max(self.most_at_once, self._at_once)
         try:
