@@ -6,22 +6,19 @@ import asyncio
 import contextlib
 import functools
 import logging
-import time
 from collections.abc import AsyncIterator
-from typing import NoReturn
 
 from aiohttp import web
 
 from . import __version__
 from .access.keys import Keys
 from .archive.content import ContentType
-from .archive.errors import ModelMismatch, StoreError, Unavailable
+from .archive.errors import StoreError, Unavailable
 from .archive.exporter import Exporter
-from .archive.grouping import warm_up
 from .archive.model import Model
-from .archive.ports import DerivedIndex, VectorSource
 from .archive.query_cache import QueryCache
 from .archive.service import ContentService
+from .background import keep_filled, warm_up_later, watch_model
 from .embedding.previews import Previews
 from .embedding.torchserve import TorchServeEmbedder
 from .http.auth import ACCESS, Access, identify, tell_quotas
@@ -52,10 +49,6 @@ from .vectors.index import FaissIndex
 logger = logging.getLogger(__name__)
 
 _SETTINGS = web.AppKey("settings", Settings)
-_PROBE_PAUSE_S = 2.0
-_LOOK_PAUSE_S = 0.25
-_REFILL_PAUSE_S = 1.0
-_WARM_UP_AFTER_S = 5.0
 _WRITE_LIMIT_S = 30.0  # a disk that takes longer hangs
 _CALLS_A_WRITE = 4  # to a cluster, at most
 
@@ -148,7 +141,7 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
             service = ContentService(
                 store, model, index, previews, settings.erase_wait_s, settings.queue_s, _WRITE_LIMIT_S
             )
-            work = [_keep_filled(service, index, store)]
+            work = [keep_filled(service, index, store)]
             app[EXPORTER] = Exporter(store)
         else:
             collection = await _collection(settings)
@@ -165,7 +158,7 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
             app[EXPORTER] = Exporter(on_nodes)
         stack.push_async_callback(service.finish)
         app[SERVICE] = service
-        work += [_watch_model(service, embedder), app[DOOR].watch(service.model.refusal), _warm_up()]
+        work += [watch_model(service, embedder), app[DOOR].watch(service.model.refusal), warm_up_later()]
         tasks = [asyncio.create_task(each) for each in work]
         yield
         for task in tasks:
@@ -200,69 +193,3 @@ async def _collection(settings: Settings) -> QdrantCollection:
         await collection.close()
         raise
     return collection
-
-
-async def _watch_model(service: ContentService, embedder: TorchServeEmbedder) -> None:
-    """Ask the model whenever nobody has had an answer for a while, so that its absence and return are noticed."""
-    try:
-        known = await _ask_model(service)
-    except ModelMismatch as error:
-        _end(error)
-    if not known:
-        logger.warning("the model cannot be checked yet; contents can be added and retrieved once it can")
-    told: str | None = None
-    while True:
-        await asyncio.sleep(_PROBE_PAUSE_S)
-        if known and embedder.silent_s() < _PROBE_PAUSE_S:
-            continue
-        try:
-            known = await _ask_model(service, tell=not known)
-        except ModelMismatch as error:
-            if str(error) != told:
-                logger.error("all calls that need the model are refused: %s", error)
-                told = str(error)
-
-
-async def _ask_model(service: ContentService, tell: bool = True) -> bool:
-    """Whether the model answers. Raises ModelMismatch when it is not that of the stored vectors."""
-    try:
-        fingerprint = await service.model.check()
-    except ModelMismatch:
-        raise
-    except Unavailable:
-        return False
-    if tell:
-        logger.info("TorchServe serves %s", fingerprint)
-        if ":untrained:" in fingerprint:
-            logger.warning("UNTRAINED weights: everything works, but rankings carry no meaning")
-    return True
-
-
-def _end(error: Exception) -> NoReturn:
-    """What was found out while others were served already makes a start impossible."""
-    raise SystemExit(f"index_sidecar: cannot start: {error}") from error  # everything is closed on its way
-
-
-async def _warm_up() -> None:
-    """A while after the start, which has enough to do."""
-    await asyncio.sleep(_WARM_UP_AFTER_S)
-    await asyncio.to_thread(warm_up)
-
-
-async def _keep_filled(service: ContentService, index: DerivedIndex, store: VectorSource) -> None:
-    """Fill the index with all that its store holds, at the start and whenever it has failed; until then calls wait."""
-    while True:
-        started = time.monotonic()
-        try:
-            await index.load(store)
-        except StoreError as error:
-            _end(error)
-        except Exception:
-            logger.exception("the index cannot be filled from the store; trying again")
-            await asyncio.sleep(_REFILL_PAUSE_S)
-            continue
-        service.set_ready()
-        counts = await service.counts()
-        logger.info("index ready: %d contents in %.1f s", sum(counts.values()), time.monotonic() - started)
-        while service.is_ready():
-            await asyncio.sleep(_LOOK_PAUSE_S)
