@@ -58,17 +58,8 @@ def create_app(settings: Settings) -> web.Application:
     # From the outside in, and door.py before all of them. The request's name comes first, for all that is logged
     # within bears it; the access log sees the status that goes out, so errors become answers within it. Foreign pages
     # are kept out before anybody asks whose key it is.
-    app = web.Application(
-        middlewares=[
-            name_request,
-            measure,
-            log_access,
-            answer_preflights,
-            answer_errors,
-            keep_foreign_pages_out,
-            identify,
-        ]
-    )
+    order = [name_request, measure, log_access, answer_preflights, answer_errors, keep_foreign_pages_out, identify]
+    app = web.Application(middlewares=order)
     # To the head of every answer as it goes out, also of one that streams and of one that refuses.
     app.on_response_prepare.extend([tell_name, tell_browsers, tell_quotas])
     app[METRICS] = Metrics(CODES)

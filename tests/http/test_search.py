@@ -62,19 +62,6 @@ async def test_a_picture_plus_words_finds_what_is_about_both(sidecar: Sidecar) -
         assert sorted(found) == [f"{target} 5+3 {seed}" for seed in range(4)]
 
 
-async def test_one_minus_another_finds_what_is_left(sidecar: Sidecar) -> None:
-    await plant(sidecar)
-    less: dict[str, Any] = {"text": "theme=1 seed=98", "weight": -0.8}
-    wholes: list[dict[str, Any]] = [{"text": "theme=4+1 seed=99"}, {"id": "image 4+1 0"}]
-    for whole in wholes:
-        for target in ("text", "image"):
-            found = [
-                each.split()[1].split("+") for each in _ids(await _search(sidecar, [whole, less], k=4, target=target))
-            ]
-            assert all("4" in themes and "1" not in themes for themes in found)
-    assert any("1" in each.split()[1] for each in _ids(await _search(sidecar, wholes[:1], k=4)))  # without the minus
-
-
 async def test_ids_of_the_question_are_in_no_answer_and_k_is_kept(sidecar: Sidecar) -> None:
     await asyncio.gather(*(sidecar.add(f"id {number}", b"text %d" % number) for number in range(20)))
     found = _ids(await _search(sidecar, [{"id": "id 1"}, {"id": "id 2", "weight": -0.5}], k=18))
