@@ -58,7 +58,8 @@ $(NPM)/.fetched: deploy/npm.sha256
 
 campaign: $(VENV)/.installed   ## the long runs: inputs and requests by the thousand; kills, faults, overload, soak (OPTIONS="--only soak")
 	HYPOTHESIS_PROFILE=campaign $(BIN)/python -m pytest --timeout 3600 -m hypothesis
-	HYPOTHESIS_PROFILE=campaign $(BIN)/python -m pytest tests/http/test_schemathesis.py
+	HYPOTHESIS_PROFILE=campaign $(BIN)/python -m pytest tests/http/test_schemathesis.py tests/http/test_anything.py
+	PYTHONPATH=handler $(BIN)/python -m bench.mutations
 	$(BIN)/python -m tests.campaign $(OPTIONS)
 
 sbom: $(VENV)/.installed   ## run/sbom.json: every package of the environment with its licence, in CycloneDX
