@@ -136,7 +136,7 @@ async def _main(once: bool, port: int) -> None:
         async with servers(environment, folder / "model_store", folder / "sidecar.log") as (url, ended):
             await demo(url)
             if not once:
-                print(f"\nThe archive goes on at {url} (Ctrl-C stops it)", flush=True)
+                print(f"\nThe archive goes on at {url}, with a page to search it there (Ctrl-C stops it)", flush=True)
                 await ended
 
 

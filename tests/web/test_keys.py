@@ -97,6 +97,6 @@ async def test_it_works_below_a_path_and_asks_nobody_else(settings: Settings, ta
         await page.keyboard.press("Enter")
         await expect(page.locator(".line")).to_contain_text("End")
         await page.get_by_role("link", name="The calls").click()
-        await expect(page.locator(".opblock").first).to_be_visible()
+        await expect(page.locator(".opblock").first).to_be_visible(timeout=60_000)
         assert [each for each in asked if not each.startswith((f"{url}/", "blob:", "data:"))] == []
         await tabs.close()

@@ -1,6 +1,6 @@
 // Who is asking: a key where the archive wants one, kept for as long as this tab lives.
-import { hasKey, json, setKey } from "./api.js";
-import { button, dialog, h } from "./dom.js";
+import { hasKey, json } from "./api.js";
+import { button } from "./dom.js";
 import { t } from "./strings.js";
 
 /** What the archive says of whoever asks. @type {{role: "reader" | "writer" | "admin" | null, user: string | null}} */
@@ -29,19 +29,7 @@ export async function enter() {
 
 /** Asks for another key; resolved once there is one. Whoever comes meanwhile waits for the same. @param {string} why */
 export function keyWanted(why) {
-  asking ??= new Promise((resolve) => {
-    const box = h("input", { type: "password", name: "key", required: true, autocomplete: "off", autofocus: true, "aria-label": t.key });
-    const made = dialog(t.keyTitle, "key", why && h("p", { role: "alert" }, why), h("form", {
-      method: "dialog",
-      onsubmit: () => {
-        setKey(box.value.trim());
-        asking = null;
-        resolve();
-      },
-    }, h("label", {}, h("span", {}, t.key), box), h("p", { class: "hint" }, t.keyHint),
-    h("div", { class: "actions" }, h("button", { class: "strong" }, t.logIn))));
-    made.addEventListener("cancel", (event) => event.preventDefault());
-  });
+  asking ??= import("./login.js").then(({ login }) => login(why)).finally(() => (asking = null));
   return asking;
 }
 

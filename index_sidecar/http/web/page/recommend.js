@@ -7,7 +7,7 @@ import { t } from "./strings.js";
 export function forWhom(show) {
   const box = h("input", { type: "text", name: "user", maxlength: 256, required: true, autocomplete: "username" });
   const form = h("form", {
-    class: "whom",
+    class: "whom", hidden: true,
     onsubmit: (/** @type {Event} */ event) => {
       event.preventDefault();
       setMe(box.value.trim());

@@ -119,7 +119,7 @@ export class Results {
   /** Finds out the shapes of pictures; rows are laid as theirs are known. @param {import("./gallery.js").Item[]} items */
   measure(items) {
     const { answer } = this;
-    const lay = () => answer === this.answer && this.gallery.lay(/** @type {Answer} */ (answer).ended);
+    const lay = () => answer && answer === this.answer && (this.gallery.lay(answer.ended), this.wait());
     const unknown = items.filter((item) => item.ratio === null);
     for (const item of unknown) {
       preview(item.hit.id, false).then(({ ratio }) => ((item.ratio ??= ratio), lay())).catch(() => {});
@@ -139,13 +139,19 @@ export class Results {
     if (!answer) return;
     const { state, items, ended } = answer;
     const lack = lacks(state);
-    this.skeleton.hidden = ended || Boolean(lack);
+    this.wait();
     this.note.className = "note";
     const count = items.length;
     this.line.textContent = !count ? "" : answer.deepest ? t.deepest(count) : ended ? t.end(count) : t.soFar(count);
     fill(this.note);
     if (error || lack || (ended && !count)) this.explain(answer, lack, error);
     this.onFacts();
+  }
+
+  /** Shows a placeholder for what is not here, or not laid yet. */
+  wait() {
+    const { answer, gallery } = this;
+    this.skeleton.hidden = !answer || Boolean(lacks(answer.state)) || (answer.ended && gallery.placed === answer.items.length);
   }
 
   /** Why nothing is shown. @param {Answer} answer @param {ReturnType<typeof lacks>} lack @param {unknown} error */

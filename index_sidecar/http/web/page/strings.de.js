@@ -46,7 +46,7 @@ export default {
   showAll: "Alles zeigen",
   clearFilters: "Ohne Filter",
   empty: "Das Archiv ist leer",
-  emptyHint: "Leg Bilder auf „Hinzufügen“ ab, oder schreib dort einen Text. Viele auf einmal kommen über die Kommandozeile herein:",
+  emptyHint: "Leg Bilder auf „Hinzufügen“ ab, oder schreib dort einen Text. Oder in einer Shell:",
   lacks: {
     picture: "Das Bild dieser Frage gab es nur in dem Tab, in dem es gewählt wurde. Leg es noch einmal ab, oder wähl es neu.",
     positive: "Das sagt nur, wovon du weniger willst. Gib Wörter oder ein Bild von dem dazu, was du suchst.",

@@ -46,7 +46,7 @@ export default {
   showAll: "Show everything",
   clearFilters: "Without filters",
   empty: "The archive is empty",
-  emptyHint: "Drop pictures on “Add”, or write a text there. Many at once come in by the command line:",
+  emptyHint: "Drop pictures on “Add”, or write a text there. Or from a shell:",
   lacks: {
     picture: "The picture of this question was only kept in the tab where it was chosen. Drop, paste or choose it again.",
     positive: "This says only what you want less of. Add words or a picture of what you want.",

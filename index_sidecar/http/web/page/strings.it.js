@@ -46,7 +46,7 @@ export default {
   showAll: "Mostra tutto",
   clearFilters: "Senza filtri",
   empty: "L’archivio è vuoto",
-  emptyHint: "Rilascia immagini su «Aggiungi», o scrivi lì un testo. Molti insieme entrano dalla riga di comando:",
+  emptyHint: "Rilascia immagini su «Aggiungi», o scrivi lì un testo. Oppure da una shell:",
   lacks: {
     picture: "L’immagine di questa domanda era solo nella scheda in cui è stata scelta. Rilasciala, incollala o sceglila di nuovo.",
     positive: "Questo dice solo che cosa vuoi di meno. Aggiungi parole o un’immagine di ciò che cerchi.",
