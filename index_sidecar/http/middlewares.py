@@ -6,6 +6,7 @@ aiohttp 3 takes a middleware without its decorator for a factory of the old kind
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import re
 import time
@@ -42,7 +43,8 @@ class Refusals:
         """One more."""
         self._count += 1
         if self._count == 1:
-            asyncio.get_running_loop().call_later(_TOGETHER_S, self._tell)
+            # Not in the context of the first of them, whose id is not that of all.
+            asyncio.get_running_loop().call_later(_TOGETHER_S, self._tell, context=contextvars.Context())
 
     def _tell(self) -> None:
         access_logger.warning("refused for overload", extra={"status": 503, "count": self._count})

@@ -68,7 +68,7 @@ async def _bench(folder: Path) -> AsyncIterator[tuple[Bench, TorchServe, _Pictur
     it = Bench(sidecar=sidecar, folder=folder, contents=contents, vector=vector, tolerance=_TOLERANCE)
     try:
         torchserve.start()
-        await asyncio.to_thread(torchserve.wait)
+        await asyncio.to_thread(torchserve.wait, 300)
         await it.start()
         yield it, torchserve, contents
     finally:

@@ -134,7 +134,7 @@ def http(method: str, url: str, data: bytes | None, headers: dict[str, str]) -> 
     except urllib.error.HTTPError as error:
         with error:
             return Reply(error.code, {k.lower(): v for k, v in error.headers.items()}, error.read())
-    except (urllib.error.URLError, ConnectionError):
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
         return Reply(0, {}, b"")
 
 
