@@ -150,12 +150,12 @@ class FakeBench(Bench):
     def apart(self) -> Iterator[None]:
         """The servers on other cores than this process, which sends: as from another machine. Not with one core."""
         cores = os.sched_getaffinity(0)
-        servers = [self.sidecar.process, self.fake.process]
         mine = {max(cores)}
         if len(cores) > 1:
             _pin(os.getpid(), mine)
-            for server in servers:
-                _pin(server.pid if server else 0, cores - mine)
+            for server in (self.sidecar.process, self.fake.process):
+                assert server is not None
+                _pin(server.pid, cores - mine)
         try:
             yield
         finally:
