@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections import deque
 from enum import Enum
 
@@ -29,7 +28,7 @@ _UNDER_WAY_S = 0.5  # of the model's time, between these two
 _LEAST_UNDER_WAY = 32  # two batches of texts
 _MOST_UNDER_WAY = 256
 _CONTENTS_AT_FIRST = 32  # two batches of anything, until the speed is known
-_ADDED_BESIDE_SEARCHES = 16  # two pictures: 30 to 50 ms of work
+_ADDED_BESIDE_SEARCHES = 8  # one picture: a search waits for it, and takes the next along in its own batch
 _SEARCHES_COUNT_S = 1.0  # how long additions step aside after a search
 _MEASURED_S = 0.5
 _SMOOTHING = 0.3
@@ -76,7 +75,7 @@ class Lanes:
     async def embed(self, data: bytes, content_type: ContentType, lane: Lane) -> Embedding:
         """As `Embedder.embed`, when it is this content's turn. Raises Overloaded when that is too far off."""
         if lane is Lane.SEARCH:
-            self._searched_at = time.monotonic()
+            self._searched_at = _now()
         if (refusal := self.refusal(lane)) is not None:
             self.refused[lane] += 1
             raise refusal
@@ -167,7 +166,7 @@ class Lanes:
             return False
         if waiting.lane is Lane.SEARCH:
             return True
-        if time.monotonic() - self._searched_at > _SEARCHES_COUNT_S:
+        if _now() - self._searched_at > _SEARCHES_COUNT_S:
             return True
         return self._under_way[Lane.ADD] + waiting.work <= _ADDED_BESIDE_SEARCHES
 
@@ -196,7 +195,7 @@ class _Speed:
     @property
     def is_all_it_can(self) -> bool:
         """Whether work waited while it was measured: a model that is given little does little, however fast it is."""
-        return self._was_full and time.monotonic() - self._measured_at < _KNOWN_S
+        return self._was_full and _now() - self._measured_at < _KNOWN_S
 
     def begin(self) -> None:
         """There is work for the model."""
@@ -205,7 +204,7 @@ class _Speed:
 
     def waits(self, some: bool) -> None:
         """Whether from now on work waits that the model is not given yet."""
-        now = time.monotonic()
+        now = _now()
         if self._idle_since is not None:
             self._idle_s += now - self._idle_since
         self._idle_since = None if some else now
@@ -215,7 +214,7 @@ class _Speed:
         if self._since is None:
             return
         self._done += work
-        now = time.monotonic()
+        now = _now()
         if now - self._since >= _MEASURED_S:
             idle_s = self._idle_s if self._idle_since is None else self._idle_s + now - self._idle_since
             self._measured(self._done / (now - self._since), idle_s < _MOST_IDLE * (now - self._since))
@@ -228,13 +227,17 @@ class _Speed:
         if math.isinf(self.work_a_second) or (full and not self.is_all_it_can):
             self.work_a_second = speed
         self.work_a_second += _SMOOTHING * (speed - self.work_a_second)
-        self._was_full, self._measured_at = full, time.monotonic()
+        self._was_full, self._measured_at = full, _now()
 
     def restart(self) -> None:
         """Forget what is being measured, and measure anew."""
-        self._since, self._done, self._idle_s = time.monotonic(), 0, 0.0
+        self._since, self._done, self._idle_s = _now(), 0, 0.0
         if self._idle_since is not None:
             self._idle_since = self._since
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _overloaded(wait_s: float) -> Overloaded:
