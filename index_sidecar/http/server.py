@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 _READ_BYTES = 1 << 16  # of a body that nobody reads yet
 _NO_REQUEST = "this is no HTTP request: all of an address has to be ASCII, percent-encoded, and one Host be named"
 _LINGER_S = 5.0  # how long the rest of a body is read and forgotten, so that its sender sees the answer
+_TAKE_S, _ROUNDS = 0.05, 20
 _FOR_REQUESTS = 0.8  # of the time for an end: what is left is for the writes under way and the files
 
 _Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -87,7 +88,18 @@ async def serve(
             logger.info("listening on %s", ", ".join(f"{address[0]}:{address[1]}" for address in runner.addresses))
             await (certificate.follow() if certificate else asyncio.Event().wait())
     finally:
+        await _take_what_waits()
         await runner.cleanup()
+
+
+async def _take_what_waits() -> None:
+    """Begin with the requests that the system has taken for us: they are lost when the port closes before that.
+
+    A new connection needs some rounds of the loop until its request is under way.
+    """
+    await asyncio.sleep(_TAKE_S)
+    for _ in range(_ROUNDS):
+        await asyncio.sleep(0)
 
 
 def _end_within(seconds: float) -> None:

@@ -37,16 +37,16 @@ _FAULTS: dict[str, Case] = {
     "clock": lambda it, folder, tell: faults.clock(folder, 10 * it.rounds, it.seed, tell),
     "read-only": _tested(
         "the disk becomes read-only",
-        "tests/sqlite/test_faults.py::test_a_read_only_disk_is_told_in_one_line",
-        "tests/sqlite/test_faults.py::test_a_file_that_becomes_read_only_refuses_writes_and_serves_reads",
+        "tests/sqlite/test_damage.py::test_a_read_only_disk_is_told_in_one_line",
+        "tests/sqlite/test_damage.py::test_a_file_that_becomes_read_only_refuses_writes_and_serves_reads",
     ),
     "damage": _tested(
         "pages of the database are damaged, or its file is moved away",
-        "tests/sqlite/test_faults.py::test_damage_under_a_running_store_is_told_as_503",
-        "tests/sqlite/test_faults.py::test_over_http_a_lost_file_is_no_500_and_everybody_hears_of_it",
-        "tests/sqlite/test_faults.py::test_a_file_that_vanishes_is_noticed",
-        "tests/sqlite/test_faults.py::test_a_damaged_database_ends_the_start_with_the_way_out",
-        "tests/sqlite/test_faults.py::test_a_damaged_database_that_opens_is_told_by_those_who_read_it_whole",
+        "tests/sqlite/test_damage.py::test_damage_under_a_running_store_is_told_as_503",
+        "tests/sqlite/test_damage.py::test_over_http_a_lost_file_is_no_500_and_everybody_hears_of_it",
+        "tests/sqlite/test_damage.py::test_a_file_that_vanishes_is_noticed",
+        "tests/sqlite/test_damage.py::test_a_damaged_database_ends_the_start_with_the_way_out",
+        "tests/sqlite/test_damage.py::test_a_damaged_database_that_opens_is_told_by_those_who_read_it_whole",
     ),
     "hangs": _tested(
         "a write hangs, also when the process is told to end",

@@ -50,8 +50,13 @@ class Row:
             "fault": self.fault,
             "cases": self.cases,
             **{name: len(each) for name, each in found.items()},
-            "missed": self.findings.missed,
+            "missed": _shortened(self.findings.missed),
             "recovered_s": None if self.recovered_s is None else round(self.recovered_s, 2),
             "figures": self.figures,
             "findings": {name: each[:10] for name, each in found.items() if each},
         }
+
+
+def _shortened(sentences: list[str]) -> list[str]:
+    more = len(sentences) - 3
+    return sentences if more <= 0 else [*sentences[:3], f"and {more} more"]
