@@ -154,6 +154,26 @@ async def test_a_second_signal_ends_the_process_as_quietly(settings: Settings, f
 
 
 @pytest.mark.servers
+async def test_what_the_system_took_for_the_process_is_answered_before_it_ends(settings: Settings) -> None:
+    with _process(settings) as process:
+        await asyncio.to_thread(process.start)
+        assert process.process is not None
+        process.process.send_signal(signal.SIGSTOP)  # as on a machine that has no time for it
+        waiting = []
+        for _ in range(24):
+            reader, writer = await asyncio.open_connection("127.0.0.1", process.port)
+            writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            waiting.append((reader, writer))
+        process.process.send_signal(signal.SIGTERM)
+        process.process.send_signal(signal.SIGCONT)
+        answers = [await reader.readline() for reader, _ in waiting]
+        for _, writer in waiting:
+            writer.close()
+        assert answers == [b"HTTP/1.1 200 OK\r\n"] * 24
+        assert await asyncio.to_thread(process.process.wait, 30) == 0
+
+
+@pytest.mark.servers
 async def test_a_write_that_hangs_does_not_keep_the_process(settings: Settings) -> None:
     with _process(settings, SHUTDOWN_TIMEOUT_S="3") as process:
         await asyncio.to_thread(process.start)
