@@ -8,7 +8,6 @@ import io
 from collections.abc import AsyncIterator, Mapping
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from ..archive.content import ContentType, Original
 from ..archive.errors import TooLarge, Unsupported
@@ -16,10 +15,7 @@ from .form import FRAME_BYTES, read_form
 from .memory import Memory, Share
 from .parameters import TYPE
 from .query import Query
-from .unpacking import broken, encoding_of, pieces
-
-# What aiohttp raises for bytes that are not what their headers say.
-BROKEN = (ValueError, AssertionError, RuntimeError, RuntimeWarning, HttpProcessingError, web.RequestPayloadError)
+from .unpacking import encoding_of, pieces
 
 
 class Bodies:
@@ -63,14 +59,11 @@ class Bodies:
         try:
             arriving = Arriving(share, self._limit(query))
             async with share:
-                try:
-                    if is_form:
-                        await self._read_form(request, query, arriving)
-                    else:
-                        async for piece in pieces(request.content, encoding):
-                            arriving.write(piece)
-                except BROKEN as error:
-                    raise broken() from error
+                if is_form:
+                    await self._read_form(request, query, arriving)
+                else:
+                    async for piece in pieces(request.content, encoding):
+                        arriving.write(piece)
             query.check_complete()
             if arriving.size > self._limit(query):  # the type may have come after the content
                 raise too_large(self._limit(query))
@@ -132,12 +125,9 @@ async def receive(request: web.Request, share: Share, limit: int) -> bytes:
     Raises TooLarge, Unsupported, Overloaded and InvalidInput as `Bodies.read`.
     """
     encoding, arriving = encoding_of(request), Arriving(share, limit)
-    try:
-        async with share:
-            async for piece in pieces(request.content, encoding):
-                arriving.write(piece)
-    except BROKEN as error:
-        raise broken() from error
+    async with share:
+        async for piece in pieces(request.content, encoding):
+            arriving.write(piece)
     return arriving.buffer.getvalue()
 
 

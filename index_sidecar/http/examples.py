@@ -38,7 +38,7 @@ _DOG = "a dog sleeps in the sun"
 
 @dataclass(frozen=True)
 class Example:
-    """Parameters by name, a text as the body, and the answer: as its type has it, or as a text."""
+    """Parameters by name, a text or JSON as the body, and the answer: as its type has it, or as a text."""
 
     parameters: dict[str, str | int | float]
     answer: Struct | str | None
@@ -72,6 +72,11 @@ EXAMPLES = {
         {"type": "text", "k": 1},
         RetrieveAnswer([FoundContent("cat-1", "text", "ada", 1.0, None)], False, 0.0098),
         _CAT,
+    ),
+    "search": Example(
+        {},
+        RetrieveAnswer([FoundContent("dog-1", "text", "grace", 0.7712, None)], False, 0.0102),
+        f'{{"query": [{{"text": "{_CAT}"}}, {{"id": "cat-1", "weight": -0.5}}], "k": 1}}',
     ),
     "retrieve_contents": Example(
         {"type": "text", "k": 1, "user": "ada"}, RetrieveEachAnswer(_DOGS, _NONE, False, 0.0095), _CAT

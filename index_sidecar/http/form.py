@@ -46,11 +46,9 @@ async def read_form(
     form = form_of(request)
     has_file, others = False, 0
     for _ in range(_MOST_PARTS):
-        part = await form.next()
+        part = await next_part(form)
         if part is None:
             break
-        if not isinstance(part, aiohttp.BodyPartReader):
-            raise _invalid("the form holds another form")
         check_part(part)
         if part.filename is not None or part.name == "file":
             if has_file:
@@ -70,6 +68,14 @@ async def read_form(
         raise _invalid(f"the form has more than {_MOST_PARTS} parts")
     if not has_file and others != 1:
         raise _invalid("the form has no file: send the content as a part with a file name, or named file")
+
+
+async def next_part(form: aiohttp.MultipartReader) -> aiohttp.BodyPartReader | None:
+    """The next part; None at the end. Raises InvalidInput for a form within the form, or what aiohttp raises."""
+    part = await form.next()
+    if part is not None and not isinstance(part, aiohttp.BodyPartReader):
+        raise _invalid("the form holds another form")
+    return part
 
 
 def check_part(part: aiohttp.BodyPartReader) -> None:

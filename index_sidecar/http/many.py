@@ -23,9 +23,9 @@ from ..archive.errors import ContentError, InvalidInput, TooLarge, Unsupported
 from ..archive.results import Added
 from . import answers, failures
 from .auth import ACCESS, acting_user, only_user_of, require
-from .body import BROKEN, Arriving, go_on
+from .body import Arriving, go_on
 from .exported import MOST_BYTES, read_exported
-from .form import PIECE_BYTES, check_part, copy, field, form_of
+from .form import PIECE_BYTES, check_part, copy, field, form_of, next_part
 from .handlers import BODIES, SERVICE, wants_new
 from .lines import AddedLine, FailedLine, Summary, SummaryLine
 from .memory import Share
@@ -33,7 +33,7 @@ from .ndjson import Lines
 from .parameters import ID, METADATA, OWNER, TYPE, Parameter
 from .query import Query, pairs
 from .under_way import UnderWay
-from .unpacking import broken, encoding_of
+from .unpacking import encoding_of
 
 logger = logging.getLogger(__name__)
 
@@ -108,27 +108,22 @@ class _Many:
         """Take the next part, and begin to add it; False at the end. Raises ContentError where the form ends here."""
         query = Query(_SAID)
         failure: ContentError | None = None
-        try:
-            async with share:
-                part = await form.next()
-                if part is None:
-                    return False
-                if not isinstance(part, aiohttp.BodyPartReader):
-                    raise InvalidInput("the form holds another form", "invalid_body")
-                if self._contents == MOST_AT_ONCE or number > _MOST_PARTS:
-                    raise TooLarge(f"the form holds more than {MOST_AT_ONCE} contents: send the others by another call")
-                if (parameter := _field_of(part)) is not None:
-                    await self._keep(part, parameter)
-                    return True
-                self._contents += 1
-                try:
-                    original = await self._content(part, query, share)
-                except ContentError as error:
-                    failure = error
-                    share.release()
-                    await _pass_over(part, share)
-        except BROKEN as error:
-            raise broken() from error
+        async with share:
+            part = await next_part(form)
+            if part is None:
+                return False
+            if self._contents == MOST_AT_ONCE or number > _MOST_PARTS:
+                raise TooLarge(f"the form holds more than {MOST_AT_ONCE} contents: send the others by another call")
+            if (parameter := _field_of(part)) is not None:
+                await self._keep(part, parameter)
+                return True
+            self._contents += 1
+            try:
+                original = await self._content(part, query, share)
+            except ContentError as error:
+                failure = error
+                share.release()
+                await _pass_over(part, share)
         if failure is not None:
             await self._lines.write(self._failed(number, query.get(ID), failure))
         else:

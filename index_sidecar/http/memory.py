@@ -7,8 +7,10 @@ senders cost nobody else anything.
 from __future__ import annotations
 
 import asyncio
+from types import TracebackType
 
 from ..archive.errors import InvalidInput, Overloaded
+from .unpacking import BROKEN, broken
 
 _SLOW_BYTES_A_S = 64 * 1024
 _GRACE_S = 1.0
@@ -62,10 +64,13 @@ class Share:
         self._memory.receiving(self, True)
         return self
 
-    async def __aexit__(self, *failure: object) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Raises InvalidInput for bytes that are not what their headers say, or that do not come in time."""
         self._memory.receiving(self, False)
         try:
-            await self._timeout.__aexit__(*failure)  # type: ignore[arg-type]
+            await self._timeout.__aexit__(kind, error, traceback)
         except TimeoutError:
             if self._displaced:
                 raise _overloaded() from None
@@ -74,6 +79,8 @@ class Share:
             if waited < self._timeout_s:
                 what = f"nothing of the body arrived for {self._idle_s:g} s"
             raise InvalidInput(what, "body_timeout") from None
+        if isinstance(error, BROKEN):
+            raise broken() from error
 
     def take(self, size: int) -> None:
         """Charge bytes that arrived, and wait anew for more. Raises Overloaded."""

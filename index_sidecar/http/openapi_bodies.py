@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from ..archive.content import ContentType
@@ -29,9 +30,9 @@ def request_body(call: Call, limits: Mapping[ContentType, int]) -> Json:
     if call.takes_patch:
         return _PATCH
     if Meets.MANY in call.meets:
-        return _many(limits)
+        return _many(call, limits)
     if call.sends is not None:
-        return _json(call.sends)
+        return _json(call, call.sends)
     return _content(call, limits)
 
 
@@ -53,7 +54,8 @@ def _content(call: Call, limits: Mapping[ContentType, int]) -> Json:
     }
 
 
-def _json(sends: type[Struct]) -> Json:
+def _json(call: Call, sends: type[Struct]) -> Json:
+    example = msgspec.json.decode(EXAMPLES[call.operation].body or "")
     schema = {"$ref": SCHEMAS.format(name=sends.__name__)}
     form = {
         "type": "object",
@@ -64,18 +66,24 @@ def _json(sends: type[Struct]) -> Json:
     return {
         "required": True,
         "description": "JSON; with pictures a form, whose field `search` holds it.",
-        "content": {"application/json": {"schema": schema}, "multipart/form-data": {"schema": form}},
+        "content": {
+            "application/json": {"schema": schema, "example": example},
+            "multipart/form-data": {"schema": form},
+        },
     }
 
 
-def _many(limits: Mapping[ContentType, int]) -> Json:
+def _many(call: Call, limits: Mapping[ContentType, int]) -> Json:
+    fields = {each.name: {**each.schema(), "description": each.help} for each in call.fields}
+    names = " or ".join(f"`{name}`" for name in fields)
     return {
         "required": True,
         "description": f"A part for each content, {MOST_AT_ONCE} at most. Each says what it is in a header "
         f"`{PARAMETERS}: id=cat-1&type=text&user=ada`, percent-encoded as a query string; or by a name that is its type"
-        f" and a file name that is its id. A part has at most {_sizes(limits)}. From an admin, a part named `exported`"
-        " is a line of an export with its vector, which is stored as it is.",
-        "content": {"multipart/form-data": {"schema": {"type": "object"}}},
+        f" and a file name that is its id. A field {names} holds for the contents behind it, until the next of its"
+        f" name. A part has at most {_sizes(limits)}. From an admin, a part named `exported` is a line of an export"
+        " with its vector, which is stored as it is.",
+        "content": {"multipart/form-data": {"schema": {"type": "object", "properties": fields}}},
     }
 
 

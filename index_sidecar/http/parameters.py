@@ -210,3 +210,14 @@ VECTORS = Parameter("vectors", "whether each comes with its vector", Choice(("tr
 PREVIEWS = Parameter("previews", "whether each comes with its preview", Choice(("true", "false")), "false")
 
 ERASED_USER = Parameter("user", "whose contents are erased", Name(), required=True)
+
+# By call, as the contract tells them.
+TAKEN_BY_ADD = (ID, TYPE, OWNER, NEAR, METADATA)
+TAKEN_BY_OLD_RETRIEVE = (TYPE, K, ASKER, MIN_SCORE, MIN_RELEVANCE, RANK)
+_FOUND = (OFFSET, FOLD, ORDER, FILTER, FIELDS)
+TAKEN_BY_RETRIEVE = (*TAKEN_BY_OLD_RETRIEVE, TARGET, *_FOUND)
+TAKEN_BY_SIMILAR = (ID, K, ASKER, TARGET, MIN_SCORE, MIN_RELEVANCE, RANK, *_FOUND)
+TAKEN_BY_OLD_RECOMMEND = (READER, K_RECOMMENDED, DIVERSITY, SEED)
+TAKEN_BY_RECOMMEND = (*TAKEN_BY_OLD_RECOMMEND, TARGET, FILTER, FIELDS)
+TAKEN_BY_LIST = (OF_USER, OF_TYPE, LIMIT, AFTER, ONE_ID, FILTER, LISTED_FIRST)
+TAKEN_BY_EXPORT = (OF_USER, OF_TYPE, FILTER, AFTER, VECTORS, PREVIEWS)

@@ -12,40 +12,21 @@ from dataclasses import replace
 from aiohttp import web
 
 from ..access.roles import Role
-from . import export, handlers, lines, many, metrics, pages, patch, search_page, status
+from . import export, handlers, lines, many, metrics, pages, patch, retrieval, search_page, status
 from .answers import PREVIEW_TYPES
 from .call import Call, Gives
 from .codes import Meets
 from .parameters import (
-    AFTER,
-    ASKER,
-    DIVERSITY,
     ERASED_USER,
-    FIELDS,
-    FILTER,
-    FOLD,
     ID,
-    K_RECOMMENDED,
-    LIMIT,
-    LISTED_FIRST,
-    METADATA,
-    MIN_RELEVANCE,
-    MIN_SCORE,
-    NEAR,
-    OF_TYPE,
-    OF_USER,
-    OFFSET,
-    ONE_ID,
-    ORDER,
-    OWNER,
-    PREVIEWS,
-    RANK,
-    READER,
-    SEED,
-    TARGET,
-    TYPE,
-    VECTORS,
-    K,
+    TAKEN_BY_ADD,
+    TAKEN_BY_EXPORT,
+    TAKEN_BY_LIST,
+    TAKEN_BY_OLD_RECOMMEND,
+    TAKEN_BY_OLD_RETRIEVE,
+    TAKEN_BY_RECOMMEND,
+    TAKEN_BY_RETRIEVE,
+    TAKEN_BY_SIMILAR,
 )
 from .search_body import SearchBody
 from .shapes import (
@@ -66,16 +47,6 @@ from .shapes import (
     SimilarEachAnswer,
     StatusAnswer,
 )
-
-_ADD = (ID, TYPE, OWNER, NEAR, METADATA)
-_RETRIEVE = (TYPE, K, ASKER, MIN_SCORE, MIN_RELEVANCE, RANK)
-_PAGED = (OFFSET, FOLD, ORDER)
-_FOUND = (*_PAGED, FILTER, FIELDS)
-_LIST = (OF_USER, OF_TYPE, LIMIT, AFTER, ONE_ID, FILTER, LISTED_FIRST)
-_SIMILAR = (ID, K, ASKER, TARGET, MIN_SCORE, MIN_RELEVANCE, RANK, *_FOUND)
-_EXPORT = (OF_USER, OF_TYPE, FILTER, AFTER, VECTORS, PREVIEWS)
-_OLD_RECOMMEND = (READER, K_RECOMMENDED, DIVERSITY, SEED)
-_RECOMMEND = (*_OLD_RECOMMEND, TARGET, FILTER, FIELDS)
 
 _STORE = (Meets.STORE,)
 _CONTENT = (Meets.STORE, Meets.ID)
@@ -141,12 +112,12 @@ _ADD_MANY = (many.add_contents, _ADDED_MANY)
 _PATCH = (patch.patch_content, _STORED, (ID,), _WRITER)
 
 CALLS = (
-    Call("POST", "/add_content", handlers.add_content, _ADDED, _ADD, _WRITER, meeting=_ADDING),
-    Call("POST", "/retrieve", handlers.retrieve, _RETRIEVED, (*_RETRIEVE, TARGET, *_FOUND), meeting=_QUERY),
-    Call("POST", "/search", handlers.search, _RETRIEVED, meeting=_PARTS, sends=SearchBody),
-    Call("POST", "/recommend", handlers.recommend, _RECOMMENDED, _RECOMMEND, meeting=_SEARCH),
+    Call("POST", "/add_content", handlers.add_content, _ADDED, TAKEN_BY_ADD, _WRITER, meeting=_ADDING),
+    Call("POST", "/retrieve", retrieval.retrieve, _RETRIEVED, TAKEN_BY_RETRIEVE, meeting=_QUERY),
+    Call("POST", "/search", retrieval.search, _RETRIEVED, meeting=_PARTS, sends=SearchBody),
+    Call("POST", "/recommend", retrieval.recommend, _RECOMMENDED, TAKEN_BY_RECOMMEND, meeting=_SEARCH),
     Call("POST", "/contents", *_ADD_MANY, role=_WRITER, meeting=_ADDING_MANY, fields=many.FIELDS),
-    Call("GET", "/contents", handlers.get_contents, _PAGE, _LIST, meeting=_CONTENT),
+    Call("GET", "/contents", handlers.get_contents, _PAGE, TAKEN_BY_LIST, meeting=_CONTENT),
     Call("GET", "/contents/{id}", handlers.get_content, _STORED, (ID,), meeting=_CONTENT),
     Call("PATCH", "/contents", *_PATCH, meeting=_ERASING_ONE, name="patch_content_by_parameter", takes_patch=True),
     Call("PATCH", "/contents/{id}", *_PATCH, meeting=_ERASING_ONE, takes_patch=True),
@@ -166,12 +137,12 @@ CALLS = (
     Call(
         "GET",
         "/contents/similar",
-        handlers.get_similar_by_parameter,
+        retrieval.get_similar_by_parameter,
         _ALIKE_OR_STORED,
-        _SIMILAR,
+        TAKEN_BY_SIMILAR,
         meeting=_NEIGHBOURS,
     ),
-    Call("GET", "/contents/{id}/similar", handlers.get_similar, _ALIKE, _SIMILAR, meeting=_NEIGHBOURS),
+    Call("GET", "/contents/{id}/similar", retrieval.get_similar, _ALIKE, TAKEN_BY_SIMILAR, meeting=_NEIGHBOURS),
     Call(
         "DELETE",
         "/users/contents",
@@ -196,7 +167,7 @@ CALLS = (
         f"{_OLD}/add_content",
         handlers.add_content,
         _ADDED,
-        _ADD,
+        TAKEN_BY_ADD,
         _WRITER,
         lenient=True,
         meeting=_ADDING,
@@ -205,22 +176,22 @@ CALLS = (
     Call(
         "POST",
         f"{_OLD}/retrieve_contents",
-        handlers.retrieve_contents,
+        retrieval.retrieve_contents,
         _OLD_FOUND,
-        _RETRIEVE,
+        TAKEN_BY_OLD_RETRIEVE,
         lenient=True,
         meeting=_QUERY,
     ),
     Call(
         "POST",
         f"{_OLD}/recommend_contents",
-        handlers.recommend_contents,
+        retrieval.recommend_contents,
         _OLD_RECOMMENDED,
-        _OLD_RECOMMEND,
+        TAKEN_BY_OLD_RECOMMEND,
         lenient=True,
         meeting=_SEARCH,
     ),
-    Call("GET", "/export", export.export, _EXPORTED, _EXPORT, Role.ADMIN, meeting=_STORE),
+    Call("GET", "/export", export.export, _EXPORTED, TAKEN_BY_EXPORT, Role.ADMIN, meeting=_STORE),
     Call("GET", "/index", status.index, _INDEX, meeting=_STORE),
     Call("GET", "/health", status.health, _HEALTH, role=None),
     Call("GET", "/metrics", metrics.metrics, _METRICS),

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import aiohttp
 import msgspec
 from aiohttp import web
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -20,11 +19,11 @@ from ..archive.errors import InvalidInput, Unsupported
 from ..archive.filters import Filter, read_filter
 from ..archive.questions import MOST_PARTS, Part
 from ..archive.search import Order, Search
-from .body import BROKEN, Arriving, Bodies, go_on, receive, too_large
-from .form import FRAME_BYTES, check_part, copy, form_of
+from .body import Arriving, Bodies, go_on, receive, too_large
+from .form import FRAME_BYTES, check_part, copy, form_of, next_part
 from .memory import Share
 from .parameters import ASKER, FIELDS, FILTER, FOLD, MIN_RELEVANCE, MIN_SCORE, OFFSET, ORDER, RANK, TARGET, K
-from .unpacking import broken, encoding_of
+from .unpacking import encoding_of
 
 FIELD = "search"
 _FORM = f"the form holds {FIELD} once and at most {MOST_PARTS} pictures, each under a name of its own"
@@ -75,16 +74,11 @@ async def read_search(request: web.Request, bodies: Bodies) -> AsyncIterator[Que
     is_form = request.content_type == "multipart/form-data"
     if not is_form and request.content_type != "application/json":
         raise Unsupported("send JSON as application/json, or a form with it", "not_a_search")
-    encoding_of(request)
-    await go_on(request)
     shares: list[Share] = []
     try:
         pictures: dict[str, Original] = {}
         if is_form:
-            try:
-                written = await _read_form(request, bodies, pictures, shares)
-            except BROKEN as error:
-                raise broken() from error
+            written = await _read_form(request, bodies, pictures, shares)
         else:
             shares.append(bodies.share())
             written = await receive(request, shares[0], _json_limit(bodies))
@@ -95,17 +89,19 @@ async def read_search(request: web.Request, bodies: Bodies) -> AsyncIterator[Que
 
 
 async def _read_form(request: web.Request, bodies: Bodies, pictures: dict[str, Original], shares: list[Share]) -> bytes:
+    encoding_of(request)
+    await go_on(request)
     form = form_of(request)
     written: Arriving | None = None
     while True:
         shares.append(bodies.share())
         async with shares[-1]:
-            part = await form.next()
+            part = await next_part(form)
             if part is None:
                 break
-            if not isinstance(part, aiohttp.BodyPartReader) or not part.name:
-                raise InvalidInput("each part of the form needs a name, and none may be a form", "invalid_body")
             check_part(part)
+            if not part.name:
+                raise InvalidInput("each part of the form needs a name", "invalid_body")
             if part.name == FIELD and written is None:
                 written = Arriving(shares[-1], _json_limit(bodies))
                 await copy(part, written.write)

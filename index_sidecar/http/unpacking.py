@@ -8,9 +8,12 @@ from collections.abc import AsyncIterator, Iterator
 
 import aiohttp
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from ..archive.errors import InvalidInput, TooLarge, Unsupported
 
+# What aiohttp raises for bytes that are not what their headers say.
+BROKEN = (ValueError, AssertionError, RuntimeError, RuntimeWarning, HttpProcessingError, web.RequestPayloadError)
 _PIECE_BYTES = 1 << 16
 # Of what grows more than this, hardly anything was in it; small bodies may, for they cost nothing.
 _MOST_RATIO = 200

@@ -93,7 +93,8 @@ async def _ask(sidecar: Sidecar, call: Call, example: Example) -> tuple[int, Any
             params[name] = str(value)
     data = example.body.encode() if example.body else None
     url = sidecar.client.make_url(path)
-    async with sidecar.client.session.request(call.method, url, params=params, data=data) as response:
+    headers = {"Content-Type": "application/json"} if call.sends else {}
+    async with sidecar.client.session.request(call.method, url, params=params, data=data, headers=headers) as response:
         if response.content_type == "application/json":
             return response.status, await response.json()
         return response.status, await response.text() or None

@@ -158,6 +158,10 @@ async def test_copies_fold_under_the_better_hit(sidecar: Sidecar) -> None:
     ]
     assert (await _search(sidecar, [{"text": "theme=1 seed=1"}], fold=True, k=2)).json == folded.json
     assert (await sidecar.retrieve(b"theme=1 seed=1", fold="true", offset="1")).json["contents"][0]["id"] == "other"
+    for gone, left in (("a", {"count": 1, "ids": ["c"]}), ("b", None)):  # the next one speaks for what is left
+        assert (await sidecar.call("DELETE", f"/contents/{gone}")).status == 204
+        folded = await sidecar.retrieve(b"theme=1 seed=1", fold="true", k="2")
+        assert [hit.get("duplicates") for hit in folded.json["contents"]] == [left, None]
 
 
 async def test_a_question_is_asked_among_what_passes_a_filter_and_told_with_metadata(sidecar: Sidecar) -> None:
