@@ -37,7 +37,7 @@ _A_CALL = 256
 _BOUNDARY = "many-contents"
 _FORM = {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"}
 # How, what it is called, and the share of the texts that is enough to know its rate by.
-_WAYS = (
+WAYS = (
     ("single_1", "single calls, 1 at a time", 0.1),
     ("single_8", "single calls, 8 in flight", 0.5),
     ("single_32", "single calls, 32 in flight", 1.0),
@@ -144,15 +144,15 @@ def _real(folder: Path) -> Iterator[tuple[str, Path]]:
 
 async def measure(texts: int, rounds: int, real: bool) -> Figures:
     """Medians over the rounds of each way's texts a second and CPU, and the memory before and after each round."""
-    rates: dict[str, list[float]] = {way: [] for way, _, _ in _WAYS}
-    cpu_ms: dict[str, list[float]] = {way: [] for way, _, _ in _WAYS}
+    rates: dict[str, list[float]] = {way: [] for way, _, _ in WAYS}
+    cpu_ms: dict[str, list[float]] = {way: [] for way, _, _ in WAYS}
     with tempfile.TemporaryDirectory() as folder:
         async with _filled(Path(folder), real) as archive:
-            for way, _, _ in _WAYS:  # warm, and the model's speed known
+            for way, _, _ in WAYS:  # warm, and the model's speed known
                 await archive.fill(way, min(texts, 4 * _A_CALL))
             memory = [archive.memory_bytes()]
             for number in range(rounds):
-                for way, _, share in tqdm(_WAYS[:: 1 if number % 2 == 0 else -1], f"round {number + 1}", disable=None):
+                for way, _, share in tqdm(WAYS[:: 1 if number % 2 == 0 else -1], f"round {number + 1}", disable=None):
                     rate, ms = await archive.fill(way, max(1, int(texts * share)))
                     rates[way].append(rate)
                     cpu_ms[way].append(ms)
@@ -163,7 +163,7 @@ async def measure(texts: int, rounds: int, real: bool) -> Figures:
         "texts": texts,
         "rounds": rounds,
         "memory_mb": [round(each / 1e6, 1) for each in memory],
-        "contents_a_round": sum(int(texts * share) for _, _, share in _WAYS),
+        "contents_a_round": sum(int(texts * share) for _, _, share in WAYS),
         **{f"{way}_per_s": statistics.median(each) for way, each in rates.items()},
         **{f"{way}_cpu_ms": statistics.median(each) for way, each in cpu_ms.items()},
     }
@@ -179,7 +179,7 @@ def main() -> None:
     arguments = parser.parse_args()
     figures = asyncio.run(measure(arguments.texts, arguments.rounds, arguments.real))
     print(f"{'':<55}{'texts/s':>10}{'CPU ms/text':>13}")
-    for way, name, _ in _WAYS:
+    for way, name, _ in WAYS:
         print(f"{name:<55}{figures[f'{way}_per_s']:>10.1f}{figures[f'{way}_cpu_ms']:>13.2f}")
     print(f"sidecar's memory before and after each round: {figures['memory_mb']} MB")
     if arguments.json:

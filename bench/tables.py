@@ -1,7 +1,8 @@
 """Write the tables of bench/README.md from the figures that are kept beside it: python -m bench.tables
 
 Each table stands between two comments that name its file. The figures come from `python -m bench.embedding --json
-bench/embedding.json`, `python -m bench.precision --json bench/precision.json` and `python -m bench.index --plot`.
+bench/embedding.json`, `python -m bench.precision --json bench/precision.json`, `python -m bench.index --plot` and
+`python -m bench.many --json bench/many.json`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from bench.many import WAYS
 
 FOLDER = Path(__file__).parent
 Figures = dict[str, Any]
@@ -105,7 +108,30 @@ def _recalls(figures: Figures, text: str, image: str) -> str:
     return f"{figures[text]:.3f} / {figures[image]:.3f}" if text in figures else ""
 
 
-TABLES: dict[str, Callable[[Figures], list[str]]] = {"embedding": embedding, "precision": precision, "index": index}
+def many(figures: Figures) -> list[str]:
+    """Rates of single calls and of many contents in one call, and what the sidecar's memory did meanwhile."""
+    lines = _rows("", "texts /s", "of 32 single calls'", "the sidecar's CPU a text")
+    for way, name, _ in WAYS:
+        rate = figures[f"{way}_per_s"]
+        part = f"{rate / figures['single_32_per_s']:.2f}"
+        lines.append(_row(name, f"{rate:.0f}", part, f"{figures[f'{way}_cpu_ms']:.2f} ms"))
+    first, last = figures["memory_mb"][0], figures["memory_mb"][-1]
+    count = figures["rounds"] * figures["contents_a_round"]
+    return [
+        *lines,
+        "",
+        f"{figures['cores']} cores, {figures['texts']:,} texts each way, {figures['rounds']} rounds; the model is"
+        f" {figures['model']}. The sidecar's memory was {first:.0f} MB before and {last:.0f} MB after {count:,} more"
+        f" contents, {(last - first) * 1e6 / count / 1024:.1f} KB each, of which a vector is 2.",
+    ]
+
+
+TABLES: dict[str, Callable[[Figures], list[str]]] = {
+    "embedding": embedding,
+    "precision": precision,
+    "index": index,
+    "many": many,
+}
 
 
 def written(text: str, folder: Path = FOLDER) -> str:
