@@ -160,6 +160,7 @@ async def measure(texts: int, rounds: int, real: bool) -> Figures:
     return {
         "cores": len(os.sched_getaffinity(0)),
         "model": "TorchServe" if real else "a process that takes as long as TorchServe",
+        "load": os.getloadavg()[1],
         "texts": texts,
         "rounds": rounds,
         "memory_mb": [round(each / 1e6, 1) for each in memory],

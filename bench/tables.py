@@ -120,8 +120,11 @@ def many(figures: Figures) -> list[str]:
     return [
         *lines,
         "",
-        f"{figures['cores']} cores, {figures['texts']:,} texts each way, {figures['rounds']} rounds; the model is"
-        f" {figures['model']}. The sidecar's memory was {first:.0f} MB before and {last:.0f} MB after {count:,} more"
+        f"{figures['cores']} cores, {figures['texts']:,} texts each way, rounds: {figures['rounds']}; the model is"
+        f" {figures['model']}.",
+        f"The load average was {figures['load']:.1f}: above some three, others had the cores, too, and ratios are"
+        " rough.",
+        f"The sidecar's memory was {first:.0f} MB before and {last:.0f} MB after {count:,} more"
         f" contents, {(last - first) * 1e6 / count / 1024:.1f} KB each, of which a vector is 2.",
     ]
 
