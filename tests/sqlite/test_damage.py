@@ -92,7 +92,7 @@ async def test_a_file_that_vanishes_is_noticed(path: Path) -> None:
     await store.close()
 
 
-@pytest.mark.parametrize("first", [0, 1, 3, 12, 40])
+@pytest.mark.parametrize("first", [0, *(pytest.param(each, marks=pytest.mark.slow) for each in (1, 3)), 12, 40])
 async def test_a_damaged_database_ends_the_start_with_the_way_out(path: Path, settings: Settings, first: int) -> None:
     await _written(path)
     _damage(path, first)
