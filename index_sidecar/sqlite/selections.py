@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
+from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -14,42 +16,48 @@ from ..archive.content import ContentType, Entry, Page
 from ..archive.filters import Condition, Filter, Match, Operator, Range, Selection
 from . import rows
 from .metadata import hash_of
-from .reader import Reader
+from .reader import Reader, Row
 
 _SIGNS: dict[Operator, str] = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
-_MOST_KEPT = 32
-_MOST_IDS_KEPT = 2_000_000
+_MOST_BYTES_KEPT = 128 * 1024 * 1024  # 1.5 million ids of twenty characters
+_BYTES_A_FILTER = 1 << 16  # at most, with what is kept of it elsewhere
+_BYTES_A_PLACE = 16  # in the two sequences
 _MICROSECONDS = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
 class Selected(Selection):
-    """With the key of each id as well, in their order."""
+    """With the key of each id as well, in their order, and what memory all of it takes."""
 
     keys: Sequence[int] = ()
+    bytes: int = 0
 
 
 class Selections:
     """Selects by a connection of its own, so that a filter that much passes holds up no other read."""
 
-    def __init__(self, reader: Reader, salt: bytes) -> None:
+    def __init__(self, reader: Reader, salt: bytes, most_bytes: int = _MOST_BYTES_KEPT) -> None:
+        """What is kept takes at most so much memory."""
+        self._most_bytes = most_bytes
+        self.kept_bytes = 0
         self._reader = reader
         self._salt = salt
         self._changes = 0
-        self._kept: OrderedDict[Filter, tuple[int, Selected]] = OrderedDict()
+        self._kept: OrderedDict[Filter, Selected] = OrderedDict()
         self._finding: dict[tuple[int, Filter], asyncio.Task[Selected]] = {}
 
     def changed(self) -> None:
         """A write is committed, and not acknowledged yet: what was found before it is out of date."""
         self._changes += 1
         self._kept.clear()
+        self.kept_bytes = 0
 
     async def select(self, chosen: Filter) -> Selected:
         """What passes now. Raises StorageUnavailable. Who asks for the same at once shares the answer."""
         kept = self._kept.get(chosen)
         if kept is not None:
             self._kept.move_to_end(chosen)
-            return kept[1]
+            return kept
         question = self._changes, chosen
         finding = self._finding.get(question)
         if finding is None:
@@ -65,19 +73,24 @@ class Selections:
     async def _find(self, chosen: Filter) -> Selected:
         changes = self._changes
         where, values = condition(chosen, self._salt)
-        found = await self._reader.rows(lambda row: row, f"SELECT key, id FROM contents WHERE {where}", *values)
-        found.sort()
-        selected = Selected(chosen, [row[1] for row in found], [row[0] for row in found])
+        # In one row, which SQLite makes without Python's lock, in half the time.
+        query = f"""
+            SELECT json_group_array(key), json_group_array(id)
+            FROM (SELECT key, id FROM contents WHERE {where} ORDER BY key)
+        """
+        ((keys, ids, size),) = await self._reader.rows(_columns, query, *values)
+        selected = Selected(chosen, ids, keys, size)
         if changes == self._changes:
             self._keep(chosen, selected)
         return selected
 
     def _keep(self, chosen: Filter, selected: Selected) -> None:
-        if len(selected.keys) > _MOST_IDS_KEPT // 2:
+        if selected.bytes > self._most_bytes:
             return
-        self._kept[chosen] = self._changes, selected
-        while len(self._kept) > _MOST_KEPT or sum(len(each.keys) for _, each in self._kept.values()) > _MOST_IDS_KEPT:
-            self._kept.popitem(last=False)
+        self._kept[chosen] = selected
+        self.kept_bytes += selected.bytes
+        while self.kept_bytes > self._most_bytes:
+            self.kept_bytes -= self._kept.popitem(last=False)[1].bytes
 
     async def page(
         self, user: str | None, content_type: ContentType | None, limit: int, after: int, chosen: Filter, newest: bool
@@ -97,8 +110,14 @@ class Selections:
         query = f"""
             SELECT {rows.ENTRY} FROM contents WHERE key IN (SELECT value FROM json_each(?)) ORDER BY key {order}
         """
-        entries: list[Entry] = await self._reader.rows(rows.entry, query, json.dumps(some))
+        entries: list[Entry] = await self._reader.rows(rows.entry, query, json.dumps(list(some)))
         return Page(entries, str(some[-1]) if more else None)
+
+
+def _columns(row: Row) -> tuple[Sequence[int], list[str], int]:
+    """Keys, ids, and the bytes that both take."""
+    keys, ids = array("q", json.loads(row[0])), json.loads(row[1])
+    return keys, ids, sum(map(sys.getsizeof, ids)) + _BYTES_A_PLACE * len(ids) + _BYTES_A_FILTER
 
 
 def condition(chosen: Condition, salt: bytes) -> tuple[str, list[Any]]:
