@@ -72,7 +72,7 @@ class FilteredCollection:
                 tags[row].append(f"{name} {part}")
         for first in range(0, self.rows, _ADDED_AT_ONCE):
             some = range(first, min(first + _ADDED_AT_ONCE, self.rows))
-            contents = (replace(content_of(n, self.images[n], "image"), metadata={"in": tags[n]}) for n in some)
+            contents = (replace(content_of(n, self.images[n], "image"), metadata={"in": tags[n]} if tags[n] else {}) for n in some)
             await asyncio.gather(*(self.store.put(content) for content in contents))
 
     async def _built(self) -> None:

