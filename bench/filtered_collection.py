@@ -72,8 +72,10 @@ class FilteredCollection:
                 tags[row].append(f"{name} {part}")
         for first in range(0, self.rows, _ADDED_AT_ONCE):
             some = range(first, min(first + _ADDED_AT_ONCE, self.rows))
-            contents = (replace(content_of(n, self.images[n], "image"), metadata={"in": tags[n]} if tags[n] else {}) for n in some)
-            await asyncio.gather(*(self.store.put(content) for content in contents))
+            contents = [content_of(number, self.images[number], "image") for number in some]
+            told = [{"in": tags[number]} if tags[number] else {} for number in some]
+            tagged = (replace(content, metadata=each) for content, each in zip(contents, told, strict=True))
+            await asyncio.gather(*(self.store.put(content) for content in tagged))
 
     async def _built(self) -> None:
         while (state := await self.approximate.state("image")).kind == "exact" or state.build is not None:

@@ -80,7 +80,7 @@ async def _asked(
         answers.append(await search(query))
 
     times = await _times(queries, ask)
-    found = [{int(hit.id.split()[-1]) for hit in hits} for hits in answers]
+    found = [{int(hit.id.split()[-1]) for hit in hits} for hits in answers[-len(queries) :]]
     recalls = [len(one & other) / len(other) for one, other in zip(found, true, strict=False)]
     return {
         f"{name}p50_ms": percentile(times, 50),
