@@ -18,7 +18,7 @@ from .owners import Owners
 from .rows import Allowed, Codes, Lists, Rows
 
 _PASSED_OVER = 0.06  # a row that is not allowed, where few are
-_UNFORESEEN = 3.0  # more for an allowed row among others: neither memory nor branches are foreseen
+_UNFORESEEN = 3.8  # more for an allowed row among others: neither memory nor branches are foreseen
 COMPARED_EXACTLY = 4.0
 """A float16 row from anywhere in memory, in codes compared one after the other."""
 _USERS = 8  # whose own are left out of one selection: a recommendation asks again and again for the same
@@ -57,7 +57,8 @@ class Among:
         if self._of_lists is None:
             counts = np.bincount(list_of[self.rows], minlength=len(sizes))
             others = sizes - counts
-            costs = counts + _PASSED_OVER * others + _UNFORESEEN * counts * others / np.maximum(sizes, 1)
+            alone = (others / np.maximum(sizes, 1)) ** 1.5
+            costs = counts * (1 + _UNFORESEEN * alone) + _PASSED_OVER * others
             self._of_lists = counts, np.where(counts > 0, costs, 0.0)
         return self._of_lists
 

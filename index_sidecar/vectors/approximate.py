@@ -21,7 +21,7 @@ from .training import Trained
 
 _CANDIDATES_A_RESULT = 4
 _GROWTH = 2
-_WORK = 1.75  # of a search among some rows, beside that of a search of everything
+_WORK = 1.9  # of a search among some rows, beside that of a search of everything
 _LEAST_WORK = 10_000  # in codes compared: half a millisecond
 _MET_A_RESULT = 16
 _REMOVED_PART = 0.2
