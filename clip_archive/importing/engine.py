@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from ..answers import AddAnswer
 from ..async_archive import AsyncArchive
 from ..contents import Exported, Item
-from ..errors import ArchiveError, InvalidRequest, NotFound, TooLarge
+from ..errors import ArchiveError, InvalidRequest, NotFound, ServerFault, Unavailable
 from ..many import Outgoing, Sending
 from .items import Bad, Found, Source
 from .journal import Journal
@@ -75,7 +75,7 @@ class Import:
         self._again: list[Ready] = []
         self._held_bytes = 0
         self._freed = asyncio.Event()
-        self._taken_at = time.monotonic()
+        self._failing_since: float | None = None
         self._counting = threading.Lock()
         self.result = Result()
 
@@ -206,12 +206,10 @@ class Import:
 
     async def _send(self, batch: list[Ready]) -> None:
         sending = Sending([_outgoing(each) for each in batch])
-        whole: ArchiveError | None = None
         try:
             await self._archive.send_many(sending)
         except ArchiveError as error:
-            whole = error
-            if not error.retryable and not isinstance(error, InvalidRequest | TooLarge):
+            if not _passes(error) and not isinstance(error, InvalidRequest):
                 self.result.stopped = error  # a key, a version, another server: nothing else goes either
             sending.give_up(error)
         added = 0
@@ -223,21 +221,24 @@ class Import:
                 self._let_go(ready, outcome.status)
             else:
                 assert outcome is not None
-                self._failed(ready, outcome, whole)
+                self._failed(ready, outcome)
         if added:
-            self._taken_at = time.monotonic()
+            self._failing_since = None
         await self._pace.done(len(batch), added)
 
-    def _failed(self, ready: Ready, error: ArchiveError, whole: ArchiveError | None) -> None:
-        ready.tries += 1
-        if self.result.stopped is None and error.retryable:
+    def _failed(self, ready: Ready, error: ArchiveError) -> None:
+        if self.result.stopped is None and _passes(error):
             self._pace.slower(error.retry_after_s)
-            if time.monotonic() - self._taken_at > self._plan.patience_s:
+            now = time.monotonic()
+            if self._failing_since is None:
+                ready.tries += 1  # others are taken: it may be this one's fault
+                self._failing_since = now
+            if now - self._failing_since > self._plan.patience_s:
                 self.result.stopped = error
-            elif ready.tries < _TRIES or whole is not None:
+            elif ready.tries < _TRIES:
                 self._again.append(ready)
                 return
-        lasting = not error.retryable and self.result.stopped is None
+        lasting = not _passes(error) and self.result.stopped is None
         self._journal.put(ready.found, ready.root, None, "permanent" if lasting else "transient", str(error))
         self._let_go(ready, "failed")
 
@@ -260,6 +261,11 @@ class Import:
             else:
                 count += 1
         return count
+
+
+def _passes(error: ArchiveError) -> bool:
+    """Whether time, or the archive's operator, mends it: a full disk is no fault of the content."""
+    return error.retryable or isinstance(error, Unavailable | ServerFault)
 
 
 def _outgoing(ready: Ready) -> Outgoing:
