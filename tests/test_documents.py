@@ -160,6 +160,7 @@ def test_the_settings_exist(document: Path) -> None:
     names = set(re.findall(r"`([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)(?:=[^`]*)?`", document.read_text()))
     outside = {
         "OMP_NUM_THREADS",
+        "OTEL_TRACES_SAMPLER",
         "TS_ENABLE_MODEL_API",
         "SSL_CERT_FILE",
         "TCP_QUICKACK",

@@ -76,7 +76,7 @@ def test_every_default_is_within_its_own_bounds() -> None:
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: f"{call.method} {call.path}")
 async def test_each_call_takes_what_its_table_says_and_nothing_else(sidecar: Sidecar, call: Call) -> None:
-    path = call.path.format(id="x", user="x")
+    path = call.path.format(id="x", user="x", file="main.js")
     reply = await sidecar.call(call.method, path + "?nonsense=1", b"text")
     assert (call.lenient and "nonsense" not in str(reply)) or reply.error == (400, "unknown_parameter")
     for name in (parameter.name for parameter in call.takes):
