@@ -43,7 +43,8 @@ async def _place(page: Page) -> tuple[str, int]:
 async def _is_at(page: Page, place: tuple[str, int], how: str) -> None:
     now = place
     for _ in range(20):  # an answer has to come first
-        if (now := await _place(page)) == place:
+        now = await _place(page)
+        if now[0] == place[0] and abs(now[1] - place[1]) <= 1:  # a pixel is what rounding may move
             return
     assert now == place, how
 
@@ -148,13 +149,16 @@ async def test_ten_thousand_contents_scroll_with_few_elements(settings: Settings
 async def test_first_results_are_on_the_screen_soon_after_the_answer(sidecar: Sidecar, tabs: Tabs) -> None:
     await some(sidecar, 30)
     page = await tabs.open(sidecar.url)
+    await expect(page.locator(".tile p, .tile img").first).to_be_visible()
     times = []
     for number in range(5):
+        seen = "performance.getEntriesByName('seen').length"
+        before = await page.evaluate(seen)
         await page.goto(f"{sidecar.url}/#q=question+{number}&cut=all")
         await expect(page.locator(".line")).to_have_text("End: 31 of 31")
         last = "performance.getEntriesByName('{}').at(-1)?.startTime"
         took = f"{last.format('seen')} - {last.format('answered')}"
-        while not ((time_ms := await page.evaluate(took)) or -1) >= 0:
+        while await page.evaluate(seen) == before:
             await page.wait_for_timeout(5)
-        times.append(time_ms)
+        times.append(await page.evaluate(took))
     assert sorted(times)[2] < 150, times

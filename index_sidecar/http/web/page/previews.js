@@ -1,4 +1,4 @@
-// Previews: a few at a time, what is seen before what will be; the last ones are kept, as bytes.
+// Previews: a few at a time, first those whose shapes rows wait for; the last ones are kept, as bytes.
 import { address, ask, isAbort } from "./api.js";
 
 /** @typedef {{blob: Blob | null, text: string, ratio: number}} Preview */
@@ -12,17 +12,23 @@ const NO_RATIO = 1;
 /** @type {Map<string, Promise<Preview>>} */
 const kept = new Map();
 /** @type {(() => Promise<void>)[]} */
+const first = [];
+/** @type {typeof first} */
 const waiting = [];
 let running = 0;
 let asked = new AbortController();
 
-/** What is shown of a content. Raises AbortError when all was dropped. @param {string} id @param {boolean} urgent */
-export function preview(id, urgent) {
+/**
+ * What is shown of a content. Raises AbortError when all was dropped, or it is not wanted any more when its turn comes.
+ * @param {string} id @param {() => boolean} [wanted] by what shows it; who asks for its shape waits less and says nothing
+ */
+export function preview(id, wanted) {
   let found = kept.get(id);
   if (!found) {
     found = new Promise((resolve, reject) => {
-      const job = () => fetched(id, asked.signal).then(resolve, reject);
-      urgent ? waiting.unshift(job) : waiting.push(job);
+      const { signal } = asked;
+      const job = () => (wanted?.() === false ? Promise.reject(new DOMException("", "AbortError")) : fetched(id, signal));
+      (wanted ? waiting : first).push(() => job().then(resolve, reject));
     });
     found.catch(() => kept.get(id) === found && kept.delete(id));
     work();
@@ -43,9 +49,8 @@ export function dropWaiting() {
 export const forget = (id) => kept.delete(id);
 
 function work() {
-  while (running < MOST_AT_ONCE && waiting.length) {
+  for (let next; running < MOST_AT_ONCE && (next = first.shift() ?? waiting.shift()); ) {
     running++;
-    const next = /** @type {() => Promise<void>} */ (waiting.shift());
     next().finally(() => (running--, work()));
   }
 }

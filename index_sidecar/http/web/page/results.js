@@ -122,7 +122,7 @@ export class Results {
     const lay = () => answer && answer === this.answer && (this.gallery.lay(answer.ended), this.wait());
     const unknown = items.filter((item) => item.ratio === null);
     for (const item of unknown) {
-      preview(item.hit.id, false).then(({ ratio }) => ((item.ratio ??= ratio), lay())).catch(() => {});
+      preview(item.hit.id).then(({ ratio }) => ((item.ratio ??= ratio), lay())).catch(() => {});
     }
     if (unknown.length) {
       setTimeout(() => {
@@ -183,7 +183,7 @@ export class Results {
   /** What the history has to keep of it. @returns {Kept} */
   get kept() {
     const items = this.answer?.items ?? [];
-    const ratios = items.map(({ ratio }) => ratio && Math.round(ratio * 100) / 100);
+    const ratios = items.map(({ ratio }) => ratio && Math.round(ratio * 1e4) / 1e4);
     return { count: items.length, ratios, anchor: this.gallery.anchor() };
   }
 

@@ -50,7 +50,7 @@ export function fillPreview(into, id, onShown = () => {}) {
   let gone = false;
   let release = () => {};
   into.classList.add("waits");
-  preview(id, true).then(({ blob, text }) => {
+  const load = () => preview(id, () => !gone).then(({ blob, text }) => {
     if (gone) return;
     into.classList.remove("waits");
     if (blob) {
@@ -62,7 +62,9 @@ export function fillPreview(into, id, onShown = () => {}) {
     onShown();
   }).catch((error) => {
     if (!isAbort(error)) throw error;
+    if (!gone && into.isConnected) setTimeout(load, 50); // one that was gone had asked for it before
   });
+  load();
   return () => ((gone = true), release());
 }
 

@@ -72,7 +72,7 @@ export class Viewer {
     fill(/** @type {HTMLElement} */ (this.steps),
       button(t.back, this.ways.back, { icon: "close", bare: true, class: "back" }),
       at >= 0 && h("span", {}, `${at + 1} / ${items.length}`), step(at - 1, t.previous, "left"), step(at + 1, t.next, "right"));
-    for (const beside of [items[at + 1], items[at - 1]]) if (at >= 0 && beside) preview(beside.hit.id, false).catch(() => {});
+    for (const beside of [items[at + 1], items[at - 1]]) if (at >= 0 && beside) preview(beside.hit.id).catch(() => {});
   }
 
   /** @param {number} to */
