@@ -82,12 +82,15 @@ class Import:
     async def run(self, sources: Sequence[tuple[str, Source]]) -> Result:
         """Import all, or until the archive takes nothing any more. Raises ImportFailure, ArchiveError."""
         senders = max(2, -(-self._plan.at_once // _BATCH))
-        async with asyncio.TaskGroup() as tasks:
-            reading = tasks.create_task(self._read_all(sources))
-            sending = [tasks.create_task(self._send_all()) for _ in range(senders)]
-            await asyncio.wait(sending)
-            if self.result.stopped is not None:
-                reading.cancel()  # nobody takes what it reads
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                reading = tasks.create_task(self._read_all(sources))
+                sending = [tasks.create_task(self._send_all()) for _ in range(senders)]
+                await asyncio.wait(sending)
+                if self.result.stopped is not None:
+                    reading.cancel()  # nobody takes what it reads
+        except ExceptionGroup as group:  # what one found wrong ends all
+            raise group.exceptions[0] from None
         self._journal.commit()
         return self.result
 

@@ -47,7 +47,11 @@ class Folder:
             elif each.lower().endswith(".tar"):
                 yield from self._of_table(Shard(Path(each), prefix=self._beside(name)))
             else:
-                yield file_found(each, self._prefix + name)
+                try:
+                    yield file_found(each, self._prefix + name)
+                except OSError as error:  # it has gone since it was listed
+                    self.complete = False
+                    yield Bad(shown(each), f"it cannot be read: {error.strerror}", path_letter(each))
 
     def _beside(self, name: str) -> str:
         """What the ids of a table's rows begin with: the table's folder."""

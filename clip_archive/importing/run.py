@@ -76,8 +76,9 @@ def run(archive: Archive, paths: Sequence[Path], options: Options, quiet: bool) 
     roots = [Path(os.path.abspath(path)) for path in paths]
     sources = [(os.fspath(root), source_of(root, options)) for root in roots]
     beside = Path(os.path.commonpath([root.parent for root in roots]))
-    journal = Journal(options.journal or beside / NAME, archive.address.url)
-    failed = options.failed or beside / FAILED
+    place = options.journal or beside / NAME
+    journal = Journal(place, archive.address.url)
+    failed = options.failed or place.parent / FAILED
     try:
         return asyncio.run(_run(archive, journal, sources, failed, options, quiet))
     finally:

@@ -297,6 +297,13 @@ async def test_folders_with_a_table_of_metadata(sidecar: Sidecar, tmp_path: Path
     assert "train/3.png" in there
 
 
+async def test_a_table_that_cannot_be_read_ends_the_import(sidecar: Sidecar, tmp_path: Path) -> None:
+    folder = texts(tmp_path / "in", "a.txt")
+    (folder / "metadata.csv").write_bytes("file_name,caption\na.txt,words\n".encode("utf-16"))
+    with pytest.raises(ImportFailure, match="save it as UTF-8"):
+        await imported(sidecar, folder)
+
+
 async def test_big_pictures_are_sent_smaller_only_when_told(sidecar: Sidecar, tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image").effect_noise((900, 600), 80).convert("RGB")
     folder = tmp_path / "in"
