@@ -231,34 +231,3 @@ class ErrorAnswer(Struct, frozen=True):
     """The shape of all errors."""
 
     error: Error
-
-
-class AddedLine(Struct, frozen=True):
-    """What became of one content of many; `part` counts from 1."""
-
-    part: int
-    content: AddAnswer
-
-
-class FailedLine(Struct, frozen=True):
-    """Why one content of many was not added."""
-
-    part: int
-    id: str | None
-    error: Error
-
-
-class Summary(Struct, frozen=True):
-    """How many contents of one call became what; `complete`: the whole call was read."""
-
-    added: int
-    replaced: int
-    unchanged: int
-    failed: int
-    complete: bool
-
-
-class SummaryLine(Struct, frozen=True):
-    """The last line: where it is missing, the answer was cut off."""
-
-    summary: Summary

@@ -11,14 +11,16 @@ import anyio
 import httpx2
 import stamina
 
-from . import calls
+from . import calls, questions
 from .address import address
 from .answers import AddAnswer, ContentType
 from .contents import Exported, Item
 from .contract import Contract, explained, may_be_versions
 from .errors import ArchiveError, Failure, PartlyFailed
-from .exporting import Export, ExportedContent
+from .exporting import Export
+from .lines import ExportedContent
 from .many import Sending, some_at_a_time
+from .questions import Filter
 from .retries import Patience, retrying
 from .transport import client_options, failed, reply_of
 from .wire import Call, Lines, Reply, error_in, is_answer, read_reply
@@ -96,16 +98,16 @@ class AsyncArchive:
         return explained(error, call, self._contract)
 
     add_content = _method(calls.add_content)
-    retrieve = _method(calls.retrieve)
-    retrieve_each = _method(calls.retrieve_each)
-    search = _method(calls.search)
-    search_each = _method(calls.search_each)
-    recommend = _method(calls.recommend)
-    recommend_each = _method(calls.recommend_each)
+    retrieve = _method(questions.retrieve)
+    retrieve_each = _method(questions.retrieve_each)
+    search = _method(questions.search)
+    search_each = _method(questions.search_each)
+    recommend = _method(questions.recommend)
+    recommend_each = _method(questions.recommend_each)
     get_content = _method(calls.get_content)
     get_contents = _method(calls.get_contents)
-    get_similar = _method(calls.get_similar)
-    get_similar_each = _method(calls.get_similar_each)
+    get_similar = _method(questions.get_similar)
+    get_similar_each = _method(questions.get_similar_each)
     get_preview = _method(calls.get_preview)
     patch_content = _method(calls.patch_content)
     delete_content = _method(calls.delete_content)
@@ -156,7 +158,7 @@ class AsyncArchive:
         *,
         user: str | None = None,
         type: ContentType | None = None,
-        filter: calls.Filter | None = None,
+        filter: Filter | None = None,
         after: str | None = None,
         vectors: bool = False,
         previews: bool = False,

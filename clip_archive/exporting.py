@@ -2,64 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 
-from .answers import ContentType, Error, Metadata
+from .answers import ContentType
 from .errors import ArchiveError, CutOff, VersionMismatch, error_of_line
+from .lines import CursorLine, ExportedContent, ExportFailedLine
 from .retries import Patience
 from .wire import Call, queried
-
-
-class ExportedContent(Struct, frozen=True, omit_defaults=True):
-    """A content as it is exported: `vector` and `preview` in base64, where they were asked for.
-
-    `sha256` of its bytes in hex; `created` in Unix seconds; `model` is the fingerprint that the vector is of.
-    """
-
-    id: str
-    type: ContentType
-    user: str | None
-    sha256: str
-    created: float
-    truncated: bool
-    metadata: Metadata = {}
-    vector: str | None = None
-    model: str | None = None
-    preview: str | None = None
-
-    @property
-    def vector_bytes(self) -> bytes | None:
-        """512 float32, little-endian, of unit length."""
-        return None if self.vector is None else base64.b64decode(self.vector)
-
-
-class CursorLine(Struct, frozen=True):
-    """All that stands before it need not be asked for again: `after` says where to go on."""
-
-    after: str
-
-
-class ExportSummary(Struct, frozen=True):
-    """How many contents one answer named."""
-
-    contents: int
-
-
-class ExportEndLine(Struct, frozen=True):
-    """The last line: where it is missing, the answer was cut off."""
-
-    summary: ExportSummary
-
-
-class ExportFailedLine(Struct, frozen=True):
-    """Why an answer ends too early."""
-
-    error: Error
 
 
 class Export:

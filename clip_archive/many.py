@@ -8,10 +8,11 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from .answers import AddAnswer, AddedLine, FailedLine
+from .answers import AddAnswer
 from .contents import Exported, Item, data_of, type_of
 from .errors import ArchiveError, CutOff, Failure, VersionMismatch, error_of_line
 from .form import named, write_form
+from .lines import AddedLine, FailedLine
 from .wire import Call, queried
 
 MOST_ITEMS = 64

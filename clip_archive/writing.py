@@ -10,7 +10,7 @@ from typing import Self
 import msgspec
 from msgspec.structs import replace
 
-from .exporting import CursorLine, ExportedContent
+from .lines import CursorLine, ExportedContent
 
 _DIMENSION = 512
 _CURSOR = b'{"after"'

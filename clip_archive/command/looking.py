@@ -135,4 +135,4 @@ def _when(content: ContentAnswer) -> str:
 def _facts(content: ContentAnswer) -> list[tuple[str, str]]:
     facts = [("id", content.id), ("type", content.type), ("user", content.user or ""), ("added", _when(content))]
     facts += [("sha256", content.sha256), ("cut", "to the model's 77 tokens" if content.truncated else "no")]
-    return [*facts, *((name, str(value)) for name, value in content.metadata.items())] if facts else facts
+    return [*facts, *((name, str(value)) for name, value in content.metadata.items())]

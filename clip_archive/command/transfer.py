@@ -11,8 +11,8 @@ import click
 
 from ..archive import Archive
 from ..exporting import Export
-from ..importing.engine import Plan, Result
 from ..importing.items import ImportFailure
+from ..importing.plan import Plan, Result
 from ..importing.run import Options, run
 from ..writing import ExportFile, write_numpy
 from .frame import REFUSED, SOME_FAILED, Output, fail, json_option, plain, with_archive

@@ -6,9 +6,7 @@ import asyncio
 import hashlib
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 
 from ..answers import AddAnswer
 from ..async_archive import AsyncArchive
@@ -18,6 +16,7 @@ from ..many import Outgoing, Sending
 from .items import Bad, Found, Source
 from .journal import Journal
 from .pace import Pace
+from .plan import Plan, Ready, Result
 
 _BATCH = 32  # contents of one call
 _BATCH_BYTES = 8 << 20
@@ -25,38 +24,6 @@ _READ_AHEAD = 128
 _READ_AHEAD_BYTES = 64 << 20
 _LOOKED_AT_ONCE = 64
 _TRIES = 8
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How to import. `patience_s`: how long the archive may take nothing before the import stops."""
-
-    at_once: int = 64
-    patience_s: float = 120.0
-    retry_failed: bool = False
-    send_all: bool = False
-    dry_run: bool = False
-    change: Callable[[Found, bytes], bytes] | None = None
-
-
-@dataclass
-class Ready:
-    """A content that is read, and is to be sent."""
-
-    found: Found
-    root: str
-    data: bytes
-    sha256: bytes
-    tries: int = 0
-
-
-@dataclass
-class Result:
-    """What became of everything: `became` counts added, replaced, unchanged, skipped, failed and ignored."""
-
-    became: Counter[str] = field(default_factory=Counter)
-    found: int = 0
-    stopped: ArchiveError | None = None
 
 
 class Import:

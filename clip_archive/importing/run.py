@@ -19,10 +19,11 @@ from ..async_archive import AsyncArchive
 from ..contract import mismatch
 from ..kinds import kind_of_name
 from ..retries import Patience
-from .engine import Import, Plan, Result
+from .engine import Import
 from .folders import Folder, SingleFile
 from .items import Found, ImportFailure, Source
 from .journal import NAME, Journal
+from .plan import Plan, Result
 from .shards import Shard
 from .shrinking import check_possible, shrunk
 from .tables import Table

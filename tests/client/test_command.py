@@ -15,7 +15,7 @@ import stamina
 from click.testing import CliRunner, Result
 
 from clip_archive.command.main import main
-from clip_archive.exporting import CursorLine
+from clip_archive.lines import CursorLine
 from clip_archive.writing import ExportFile
 
 from ..support.fake_torchserve import PNG

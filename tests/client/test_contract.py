@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 import clip_archive
-from clip_archive import Archive, ArchiveError, AsyncArchive, answers, calls, errors, exporting
+from clip_archive import Archive, ArchiveError, AsyncArchive, answers, calls, errors, lines, questions
 from clip_archive.version import VERSION
 from index_sidecar import __version__
 from index_sidecar.http.codes import CODES
@@ -33,14 +33,18 @@ OPERATIONS = {
     and path not in ("/", "/metrics")  # a page, and what Prometheus reads
 }
 OPERATIONS["get_content"] = OPERATIONS["get_contents"]  # with an id it is that
+DESCRIBED = (calls.__name__, questions.__name__)
 STREAMED = {"add_contents", "export"}
 BESIDE = {"content", "only_new", "query"}  # a body, a header
 
 
 def _described() -> Iterator[tuple[str, Callable[..., Any]]]:
-    for name, each in vars(calls).items():
-        if inspect.isfunction(each) and each.__module__ == calls.__name__ and not name.startswith("_"):
+    for name, each in (vars(calls) | vars(questions)).items():
+        if inspect.isfunction(each) and each.__module__ in DESCRIBED and not name.startswith("_"):
             yield name, each
+
+
+DESCRIPTIONS = dict(_described())
 
 
 def test_every_call_of_the_contract_is_a_method_and_no_other_is() -> None:
@@ -54,7 +58,7 @@ def test_every_call_of_the_contract_is_a_method_and_no_other_is() -> None:
 @pytest.mark.parametrize("name", [name for name, _ in _described() if name != "add_content_by_form"])
 def test_its_parameters_are_those_of_the_contract(name: str) -> None:
     method, path, operation = OPERATIONS[name.removesuffix("_each")]
-    parameters = set(inspect.signature(getattr(calls, name)).parameters) - BESIDE
+    parameters = set(inspect.signature(DESCRIPTIONS[name]).parameters) - BESIDE
     named = {each["name"] for each in operation["parameters"] if each["in"] == "query"}
     if name.startswith("search"):
         named = set(CONTRACT["components"]["schemas"]["SearchBody"]["properties"]) - {"query"}
@@ -68,9 +72,9 @@ def test_its_parameters_are_those_of_the_contract(name: str) -> None:
         named -= {"target"}
     assert parameters == named
     arguments: list[Any] = [[clip_archive.Part(text="a")]] if name.startswith("search") else []
-    for each in list(inspect.signature(getattr(calls, name)).parameters.values())[len(arguments) :]:
+    for each in list(inspect.signature(DESCRIPTIONS[name]).parameters.values())[len(arguments) :]:
         arguments += [{} if each.name == "patch" else "a"] if each.default is inspect.Parameter.empty else []
-    made = getattr(calls, name)(*arguments)
+    made = DESCRIPTIONS[name](*arguments)
     assert (made.method, made.path) == (method, path)
 
 
@@ -90,9 +94,7 @@ def _plain(schema: Any) -> Any:
 
 
 def _types() -> dict[str, type[msgspec.Struct]]:
-    found = {
-        name: each for module in (answers, exporting) for name, each in vars(module).items() if inspect.isclass(each)
-    }
+    found = {name: each for module in (answers, lines) for name, each in vars(module).items() if inspect.isclass(each)}
     return {
         name: each for name, each in found.items() if issubclass(each, msgspec.Struct) and each is not msgspec.Struct
     }

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from clip_archive import Archive, Unauthorized
-from clip_archive.importing.engine import Plan, Result
 from clip_archive.importing.items import Bad, ImportFailure, composed, fitting, id_of
 from clip_archive.importing.journal import Journal
+from clip_archive.importing.plan import Plan, Result
 from clip_archive.importing.run import FAILED, Options, run
 from clip_archive.importing.tables import Table
 

@@ -72,14 +72,15 @@ async def test_it_goes_on_behind_a_cursor(sidecar: Sidecar) -> None:
     lines = await exported(sidecar)
     cursors = [each["after"] for each in lines if "after" in each]
     assert len(cursors) == 2
-    assert [each["id"] for each in lines if "id" in each] == [f"{number:03}" for number in range(250)]
+    ids = [each["id"] for each in lines if "id" in each]
+    assert sorted(ids) == [f"{number:03}" for number in range(250)]
     rest = await exported(sidecar, f"?after={cursors[1]}")
-    assert [each["id"] for each in rest if "id" in each] == [f"{number:03}" for number in range(200, 250)]
+    assert [each["id"] for each in rest if "id" in each] == ids[200:]
     taken = Export()
     kept = [taken.take(json.dumps(line).encode()) for line in lines[:130]]  # breaks off
     assert taken.call().query == {"after": cursors[0]}
     kept += [taken.take(json.dumps(line).encode()) for line in await exported(sidecar, f"?after={cursors[0]}")]
-    assert [each.id for each in kept if each is not None] == [f"{number:03}" for number in range(250)]
+    assert [each.id for each in kept if each is not None] == ids
     assert taken.done
 
 
@@ -131,7 +132,7 @@ async def test_a_caller_who_leaves_ends_it(settings: Settings) -> None:
         async with AsyncArchive(sidecar.url) as archive:
             await archive.add_contents(Item(f"{number:03}", f"text {number}") for number in range(300))
             found = archive.export(vectors=True)
-            assert (await anext(found)).id == "000"
+            assert (await anext(found)).vector is not None
             await found.aclose()
         await asyncio.sleep(0.1)
         assert (await exported(sidecar))[-1] == {"summary": {"contents": 300}}

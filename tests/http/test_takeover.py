@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from clip_archive import AsyncArchive, Conflict, Exported, Forbidden, Item, PartlyFailed
+from clip_archive.lines import ExportedContent
 from index_sidecar.access.command import add_key
 from index_sidecar.access.roles import Role
 from index_sidecar.settings import Settings
@@ -26,6 +27,10 @@ KEY = ADMIN_KEY
 def _asked(fake: FakeTorchServe) -> int:
     """How often the model was asked for a content, not whether it is there."""
     return sum(request.data != b"ready?" for request in fake.requests)
+
+
+def _id(content: ExportedContent) -> str:
+    return content.id
 
 
 def _line(**changes: Any) -> bytes:
@@ -56,11 +61,11 @@ async def test_an_archive_moves_without_its_model(settings: Settings, fake: Fake
         items = [Item(f"text/{n} ü", f"text {n} " * n, user="ann", metadata={"n": n}) for n in range(1, 121)]
         items += [Item(f"picture {n}", PNG + b"picture %d" % n) for n in range(30)]
         await source.add_contents(items)
-        exported = [each async for each in source.export(vectors=True, previews=True)]
+        exported = sorted([each async for each in source.export(vectors=True, previews=True)], key=_id)
         asked = _asked(fake)
         lines = [Exported(msgspec.json.encode(each)) for each in exported]
         assert {each.status for each in await target.add_contents(lines)} == {"added"}
-        assert [each async for each in target.export(vectors=True, previews=True)] == exported
+        assert sorted([each async for each in target.export(vectors=True, previews=True)], key=_id) == exported
         assert {each.status for each in await target.add_contents(lines)} == {"unchanged"}
         assert _asked(fake) == asked
         assert (await target.retrieve("text 7 " * 7, k=1)).contents[0].id == "text/7 ü"
