@@ -103,7 +103,7 @@ class IndexBuilder:
         return True
 
     async def _build(self, shelf: Shelf) -> Verdict:
-        rows = len(shelf)
+        rows = await self._in_thread(lambda: len(shelf))  # between two changes, not in the middle of one
         gate = RecallGate(await self._queries(shelf))
         sample = await self._sample(shelf, sample_size(rows))
         centroids = None
