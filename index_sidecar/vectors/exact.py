@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ..archive.content import DIMENSION, Vector
 from .allowed import Among
 from .memory import GrowingMemory
-from .rows import MARGIN, Codes, Lists, Rows, Scores
+from .rows import MARGIN, SLACK, Codes, Lists, Rows, Scores
 
 DType = Literal["float32", "float16"]
 
@@ -22,7 +22,6 @@ _PRODUCTS_A_PART = 16384  # of a row and a query: fewer cost less than handing t
 _ROWS_A_BLOCK = 4096
 _GATHERED = 256  # float16 rows, so that they stay in a core's cache
 _BLOCKS_FROM_QUERIES = 8
-_SLACK = 4  # more rows than asked for, so that seldom all of them score alike
 _GAPS_HALF = 8  # float16 rows with wider gaps are gathered: to pass over the others would take longer
 _GAPS = 2  # rows that lie together are read twice as fast as rows with gaps between them
 
@@ -200,7 +199,7 @@ class ExactVectors:
         if packed is not None:
             allowed = faiss.IDSelectorBitmap(packed)
             selector = faiss.IDSelectorAnd(within, allowed)
-        fetch = min(k + _SLACK, end - first)
+        fetch = min(k + SLACK, end - first)
         while True:  # until the last that is fetched cannot score like the k-th
             found = self.index.search(query.reshape(1, -1), fetch, params=faiss.SearchParameters(sel=selector))
             scores, rows = found[0][0], found[1][0]

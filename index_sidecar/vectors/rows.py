@@ -18,6 +18,7 @@ Allowed = npt.NDArray[np.bool_]  # by row: whether it may be found
 MARGIN = 2e-6
 """By how much a score of Faiss may differ from the exact one, which is rounded to 1e-6: it adds up in float32, and in
 another order for another kind of search."""
+SLACK = 4  # more rows than asked for, so that seldom all of them score alike
 
 _Column = TypeVar("_Column", bound=npt.NDArray[Any])
 

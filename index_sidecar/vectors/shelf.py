@@ -15,9 +15,7 @@ from .allowed import AllowedRows, Among
 from .approximate import ApproximateVectors
 from .exact import DType, ExactVectors
 from .owners import Owners
-from .rows import MARGIN, Prints, Rows, Scores, prints_of, with_room
-
-_SLACK = 4  # more rows than asked for, so that seldom all of them score alike
+from .rows import MARGIN, SLACK, Prints, Rows, Scores, prints_of, with_room
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +187,7 @@ class Shelf:
         # To choose rows inside the search would forgo the matrix product, so more is fetched and the user's dropped;
         # some more than k show whether k cuts through scores that are equal once they are rounded.
         fetch = [
-            query.k + _SLACK + query.k // 8 + min(self.owners.count(query.without_user), query.k) for query in queries
+            query.k + SLACK + query.k // 8 + min(self.owners.count(query.without_user), query.k) for query in queries
         ]
         if self.vectors.complete:
             return self._search_together(queries, max(fetch))
