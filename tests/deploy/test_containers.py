@@ -58,14 +58,14 @@ def test_the_containers_commands_start_answer_and_stop(containers: tuple[Contain
 
     # TorchServe's log has one line an event and nothing per request, and nothing is logged beside it ...
     key_file = Path(torchserve.here("/state/key_file.json"))
-    assert {path.name for path in key_file.parent.iterdir()} == {"key_file.json", "lock", "tmp"}
+    assert {path.name for path in key_file.parent.iterdir()} == {"key_file.json", "lock", "metrics_token", "tmp"}
     lines = torchserve.log.read_text().splitlines()
     assert [line for line in lines if "State change WORKER_STARTED -> WORKER_MODEL_LOADED" in line]
     assert [line for line in lines if re.search(r"INFO +MODEL_LOG: clip ready: model=clip-vit-b-32:untrained", line)]
     assert len(lines) < 40
     assert not [line for line in lines if "inference at" in line or "METRICS" in line or "/predictions" in line]
     # ... and its metrics, which it logs in another mode, are counted all the same.
-    token = json.loads(key_file.read_text())["management"]["key"]
+    token = key_file.with_name("metrics_token").read_text()
     metrics = http("GET", torchserve.here("http://0.0.0.0:8082/metrics"), None, {"Authorization": f"Bearer {token}"})
     counted = re.search(rb"^ts_inference_requests_total\{.*\} (\S+)$", metrics.body, re.MULTILINE)
     assert counted is not None
