@@ -114,6 +114,7 @@ class Archive:
     get_similar = _method(questions.get_similar)
     get_similar_each = _method(questions.get_similar_each)
     get_preview = _method(calls.get_preview)
+    get_original = _method(calls.get_original)
     patch_content = _method(calls.patch_content)
     delete_content = _method(calls.delete_content)
     delete_user = _method(calls.delete_user)
@@ -166,12 +167,14 @@ class Archive:
         after: str | None = None,
         vectors: bool = False,
         previews: bool = False,
+        originals: bool = False,
     ) -> Iterator[ExportedContent]:
         """All contents, each once, as they come; where the answer breaks off, it is asked on from there.
 
-        `vectors` and `previews`: with those. `after`: behind the place of this cursor. Needs the role admin.
+        `vectors`, `previews`, `originals` (of texts; `get_original` has a picture's): with those. `after`: behind the
+        place of this cursor. Needs the role admin.
         """
-        export = Export(user, type, filter, after, vectors, previews)
+        export = Export(user, type, filter, after, vectors, previews, originals)
         for _, found in self.export_lines(export):
             if found is not None:
                 yield found

@@ -109,6 +109,7 @@ class AsyncArchive:
     get_similar = _method(questions.get_similar)
     get_similar_each = _method(questions.get_similar_each)
     get_preview = _method(calls.get_preview)
+    get_original = _method(calls.get_original)
     patch_content = _method(calls.patch_content)
     delete_content = _method(calls.delete_content)
     delete_user = _method(calls.delete_user)
@@ -162,12 +163,14 @@ class AsyncArchive:
         after: str | None = None,
         vectors: bool = False,
         previews: bool = False,
+        originals: bool = False,
     ) -> AsyncGenerator[ExportedContent, None]:
         """All contents, each once, as they come; where the answer breaks off, it is asked on from there.
 
-        `vectors` and `previews`: with those. `after`: behind the place of this cursor. Needs the role admin.
+        `vectors`, `previews`, `originals` (of texts; `get_original` has a picture's): with those. `after`: behind the
+        place of this cursor. Needs the role admin.
         """
-        export = Export(user, type, filter, after, vectors, previews)
+        export = Export(user, type, filter, after, vectors, previews, originals)
         async with aclosing(self.export_lines(export)) as lines:
             async for _, found in lines:
                 if found is not None:

@@ -92,6 +92,11 @@ def get_preview(id: str) -> Call[bytes]:
     return Call("GET", "/contents/preview", bytes, queried(id=id), media="")
 
 
+def get_original(id: str) -> Call[bytes]:
+    """The bytes of a content as they came. Raises NotFound with the code `no_original` where they are not kept."""
+    return Call("GET", "/contents/original", bytes, queried(id=id), media="")
+
+
 def patch_content(id: str, patch: Mapping[str, Any]) -> Call[ContentAnswer]:
     """Change a content's metadata by a merge patch (RFC 7396): None takes a name away. Raises NotFound."""
     body = msgspec.json.encode(patch)

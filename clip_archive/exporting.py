@@ -25,8 +25,12 @@ class Export:
         after: str | None = None,
         vectors: bool = False,
         previews: bool = False,
+        originals: bool = False,
     ) -> None:
-        self._said = queried(user=user, type=type, filter=filter, vectors=vectors or None, previews=previews or None)
+        with_what = {"vectors": vectors, "previews": previews, "originals": originals}
+        self._said = queried(
+            user=user, type=type, filter=filter, **{name: each or None for name, each in with_what.items()}
+        )
         self.after = after
         self.done = False
         self._since: set[str] = set()  # ids behind the last cursor

@@ -41,7 +41,7 @@ class SummaryLine(Struct, frozen=True):
 
 
 class ExportedContent(Struct, frozen=True, omit_defaults=True):
-    """A content as it is exported: `vector` and `preview` in base64, where they were asked for.
+    """A content as it is exported: `vector`, `preview` and a text's `original` in base64, where they were asked for.
 
     `sha256` of its bytes in hex; `created` in Unix seconds; `model` is the fingerprint that the vector is of.
     """
@@ -56,6 +56,7 @@ class ExportedContent(Struct, frozen=True, omit_defaults=True):
     vector: str | None = None
     model: str | None = None
     preview: str | None = None
+    original: str | None = None
 
     @property
     def vector_bytes(self) -> bytes | None:

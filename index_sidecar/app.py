@@ -16,6 +16,7 @@ from .archive.content import ContentType
 from .archive.errors import StoreError, Unavailable
 from .archive.exporter import Exporter
 from .archive.model import Model
+from .archive.originals import KEPT_TYPES
 from .archive.query_cache import QueryCache
 from .archive.service import ContentService
 from .background import keep_filled, warm_up_later, watch_model
@@ -126,11 +127,12 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
         stack.push_async_callback(embedder.close)
         app[EMBEDDER] = embedder
         queries = QueryCache(settings.query_cache_bytes)
+        keeps = KEPT_TYPES[settings.originals]
         if settings.index_url == "faiss":
             store, index = _on_this_machine(settings, stack)
             model = Model(embedder, store, queries, settings.queue_s, settings.torchserve_connections)
             service = ContentService(
-                store, model, index, previews, settings.erase_wait_s, settings.queue_s, _WRITE_LIMIT_S
+                store, model, index, previews, settings.erase_wait_s, settings.queue_s, _WRITE_LIMIT_S, keeps
             )
             work = [keep_filled(service, index, store)]
             app[EXPORTER] = Exporter(store)
@@ -142,7 +144,7 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
             limit_s = _CALLS_A_WRITE * settings.qdrant_timeout_s + _WRITE_LIMIT_S  # each has its own limit
             model = Model(embedder, on_nodes, queries, settings.queue_s, settings.torchserve_connections)
             service = ContentService(
-                on_nodes, model, on_cluster, previews, settings.erase_wait_s, settings.queue_s, limit_s
+                on_nodes, model, on_cluster, previews, settings.erase_wait_s, settings.queue_s, limit_s, keeps
             )
             service.set_ready()
             work = []

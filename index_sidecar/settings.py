@@ -81,6 +81,11 @@ class Settings:
     previews: bool = _setting(
         True, values.true_or_false, "store a small picture or the first 500 characters of each content"
     )
+    originals: Literal["none", "texts", "all"] = _setting(
+        "texts",
+        values.originals,
+        "bytes kept as they came: of texts; of all, pictures as files in DATA_DIR, too; of none",
+    )
     max_decode_bytes: int = _setting(
         1024 * 1024 * 1024,
         values.whole(1 << 20, 1 << 40),
@@ -151,6 +156,10 @@ class Settings:
                     f"MAX_INFLIGHT_BYTES={settings.max_inflight_bytes} must not be less than"
                     f" {name.upper()}={getattr(settings, name)}: no content of that size could ever be taken"
                 )
+        if settings.originals == "all" and settings.index_url != "faiss":
+            mistakes.append(
+                "ORIGINALS='all' needs INDEX_URL=faiss: a cluster keeps those of texts alone; set ORIGINALS=texts"
+            )
         if (settings.tls_cert_file is None) != (settings.tls_key_file is None):
             mistakes.append("TLS_CERT_FILE and TLS_KEY_FILE go together: one of them is missing")
         host, access = given.get("host", cls.host), given.get("access", cls.access)

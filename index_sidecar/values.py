@@ -71,6 +71,14 @@ def dtype(value: str) -> Literal["float32", "float16"]:
     raise ValueError("must be float32 or float16")
 
 
+def originals(value: str) -> Literal["none", "texts", "all"]:
+    """none, texts or all."""
+    match value:
+        case "none" | "texts" | "all":
+            return value
+    raise ValueError("must be none, texts or all")
+
+
 def fraction(value: str) -> float:
     """A number above 0 and at most 1."""
     number = float(value) if re.fullmatch(r"0\.\d{1,6}|1|1\.0", value, re.ASCII) else 0.0

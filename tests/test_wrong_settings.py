@@ -26,6 +26,7 @@ from index_sidecar.settings import Settings, SettingsError
         ("TORCHSERVE_TIMEOUT_S", "0"),
         ("TORCHSERVE_CONNECTIONS", "0"),
         ("PREVIEWS", "0"),
+        ("ORIGINALS", "pictures"),
         ("QUEUE_S", "0"),
         ("QUEUE_S", "1e3"),
         ("ACCESS", "none"),

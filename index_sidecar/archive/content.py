@@ -17,6 +17,7 @@ from .metadata import Metadata
 DIMENSION = 512
 MAX_ID_LENGTH = 256
 MAX_K = 1000
+PREVIEW_CHARACTERS = 500
 
 ContentType = Literal["text", "image"]
 CONTENT_TYPES: tuple[ContentType, ...] = get_args(ContentType)
@@ -149,6 +150,11 @@ class Original:
         self.data = b""
         if self._released is not None:
             self._released()
+
+
+def preview_of_text(data: bytes) -> bytes:
+    """The first 500 characters, in UTF-8; of a text that begins so, its first 2,000 bytes are enough."""
+    return data[: 4 * PREVIEW_CHARACTERS].decode("utf-8", "ignore")[:PREVIEW_CHARACTERS].encode()
 
 
 def digest(data: bytes) -> bytes:

@@ -55,12 +55,44 @@ class Written:
         return waiting.done() and not waiting.cancelled()
 
 
+class Kept(Protocol):
+    """An original that can be read; whoever got it closes it."""
+
+    size: int
+
+    async def read(self, start: int, size: int) -> bytes:
+        """These bytes, or as many as there are. Raises NotFound once it is erased, StorageUnavailable."""
+
+    def close(self) -> None:
+        """Let go of it. Never waits."""
+
+
+class Originals(Protocol):
+    """The bytes of contents as they came, of those that a store was given with them. All raise StorageUnavailable."""
+
+    async def lacks(self, content_id: str) -> bool:
+        """Whether a content is stored without its original."""
+
+    async def give(self, content: Content, original: bytes) -> None:
+        """Have a stored content, as long as it has these bytes, its original; durable when it returns."""
+
+    async def open(self, content_id: str) -> tuple[Content, Kept] | None:
+        """A content and its original; None when there is no such content, or no original of it."""
+
+    async def size_bytes(self) -> Mapping[ContentType, int]:
+        """What they take on the disk, by type; empty where nobody knows."""
+
+
 class Store(Protocol):
     """The durable truth: contents by id, with their vectors, all of one model.
 
     A write is durable when it returns: what that withstands, each implementation says. All raise StorageUnavailable,
     writes StorageFull where there is no room.
     """
+
+    @property
+    def originals(self) -> Originals:
+        """The originals of its contents."""
 
     async def check(self) -> None:
         """Raises StorageUnavailable unless contents can be read now."""
@@ -77,8 +109,11 @@ class Store(Protocol):
     async def check_model(self, fingerprint: str) -> None:
         """Raises ModelMismatch unless vectors of this model may be compared with the stored ones."""
 
-    async def put(self, content: Content, preview: bytes | None = None) -> Written:
-        """Store a content and its preview, replacing what its id held, which is gone. Raises ModelMismatch."""
+    async def put(self, content: Content, preview: bytes | None = None, original: bytes | None = None) -> Written:
+        """Store a content, its preview and its original, replacing what its id held, which is gone.
+
+        Raises ModelMismatch.
+        """
 
     async def set_metadata(self, content_id: str, metadata: Metadata) -> Written | None:
         """Replace the metadata of a content, and nothing else of it; None when there is no such content."""
@@ -154,6 +189,10 @@ class Archive(Protocol):
 
     def scan(self, batch: int) -> Iterator[list[Content]]:
         """All contents, `batch` at a time; for a thread, not for the event loop."""
+
+    @property
+    def originals(self) -> Originals:
+        """The originals of its contents."""
 
     async def preview(self, content_id: str) -> tuple[Content, bytes] | None:
         """A content and its preview; None when there is no such content, or no preview of it."""

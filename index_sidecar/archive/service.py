@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from .content import CONTENT_TYPES, Content, ContentType, Hit, IndexState, Original, Page
@@ -17,6 +17,7 @@ from .errors import EmbedderUnavailable, NotFound, NotReady, Taken
 from .finder import Asked, Finder
 from .metadata import Metadata, merged
 from .model import Model
+from .originals import Keeping
 from .ports import Previewer, Store, VectorIndex, Written
 from .questions import Part, Term, combined
 from .recommender import Recommended, Recommender
@@ -39,22 +40,24 @@ class ContentService:
         erase_wait_s: float,
         queue_s: float,
         write_limit_s: float,
+        keeps: Collection[ContentType] = (),
     ) -> None:
         """`erase_wait_s`: how long a call that erases waits for the overwriting, which goes on all the same.
 
         `queue_s`: how long a recommendation, or a search that looks deep, may wait for its turn; `write_limit_s`: how
-        long a write may take.
+        long a write may take; `keeps`: of which types the originals are kept.
         """
         self._store = store
         self._index = index
         self._previews = previews
         self._erase_wait_s = erase_wait_s
+        self.originals = Keeping(store, keeps)
         self.model = model
         self._calibrator = Calibrator(store.sample)
         self._finder = Finder(store, index, self._calibration, queue_s)
         self._recommender = Recommender(store, index, self._calibration, queue_s)
         self._writes = Writes(store, index, lambda: self.set_ready(False), write_limit_s)
-        self.takeover = Takeover(store, self._writes, model, self.check_ready, erase_wait_s)
+        self.takeover = Takeover(store, self._writes, model, self.check_ready, erase_wait_s, self.originals)
         self._ready = False
 
     async def add_content(
@@ -71,7 +74,8 @@ class ContentService:
         """Encode a text or an image and store it under its id: durable and searchable when this returns.
 
         The same bytes, type, user and metadata under the same id change nothing, and so do they where no metadata is
-        given; bytes stored before under any id are not encoded again. From the cosine `near` on, others count as near
+        given, but that the content gets its original where it lacks it and such are kept. Bytes stored before under any
+        id are not encoded again. From the cosine `near` on, others count as near
         duplicates. Raises Forbidden where the id holds the content of another than `only_user`, and Taken with
         `only_new` where it holds any: of several that ask for it at once, one gets it.
         """
@@ -85,19 +89,23 @@ class ContentService:
             same_bytes = await self._store.same_bytes(sha256, content_type)
             status: Literal["added", "unchanged", "replaced"]
             written = Written([])
+            kept = self.originals.of(original.data, content_type)
             if before and is_same(before, sha256, content_type, user, metadata):
                 status, content = "unchanged", before
-                await self._writes.make_sure(content)
+                await self._writes.make_sure(content, kept)
             else:
                 if same_bytes:
                     embedding = same_bytes[0].embedding
                 else:
                     embedding = await self.model.embed_content(original, content_type)
                 preview = await self._previews.make(original.data, content_type)
-                original.release()
+                if kept is None:
+                    original.release()
                 content = Content(content_id, content_type, user, sha256, time.time(), embedding, metadata or {})
-                written = await self._writes.put(content, preview)
+                written = await self._writes.put(content, preview, kept)
                 status = "replaced" if before else "added"
+        del kept
+        original.release()
         duplicate_of = [other.id for other in same_bytes if other.id != content_id]
         near_duplicates = [] if near is None else await self._finder.near_duplicates(content, duplicate_of, near)
         overwritten = await written.is_overwritten(self._erase_wait_s)

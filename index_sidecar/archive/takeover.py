@@ -8,6 +8,7 @@ from .content import Content
 from .errors import EmbedderUnavailable, InvalidInput, Taken
 from .metadata import write_metadata
 from .model import Model
+from .originals import Keeping
 from .ports import Store, Written
 from .results import Added
 from .writes import Writes
@@ -17,21 +18,29 @@ class Takeover:
     """Stores what another archive had computed, where that was with the same model."""
 
     def __init__(
-        self, store: Store, writes: Writes, model: Model, check_ready: Callable[[], None], erase_wait_s: float
+        self,
+        store: Store,
+        writes: Writes,
+        model: Model,
+        check_ready: Callable[[], None],
+        erase_wait_s: float,
+        originals: Keeping,
     ) -> None:
         self._store = store
         self._writes = writes
         self._model = model
         self._check_ready = check_ready
         self._erase_wait_s = erase_wait_s
+        self._originals = originals
 
-    async def take(self, content: Content, preview: bytes | None, only_new: bool) -> Added:
+    async def take(self, content: Content, preview: bytes | None, original: bytes | None, only_new: bool) -> Added:
         """Store a content as it is, its age included: durable and found when this returns.
 
         Raises InvalidInput for another model's vector, Taken as `add_content`, Unavailable.
         """
         self._check_ready()
         await self._check_model(content.embedding.fingerprint)
+        kept = self._originals.of(original, content.type)
         async with self._writes.turns.of(content.id):
             before = await self._store.get(content.id)
             if before is not None and only_new:
@@ -39,9 +48,9 @@ class Takeover:
             same_bytes = await self._store.same_bytes(content.sha256, content.type)
             duplicate_of = [other.id for other in same_bytes if other.id != content.id]
             if before is not None and _all(before) == _all(content):
-                await self._writes.make_sure(before)
+                await self._writes.make_sure(before, kept)
                 return Added("unchanged", before, duplicate_of, [], overwritten=True)
-            written: Written = await self._writes.put(content, preview)
+            written: Written = await self._writes.put(content, preview, kept)
         status = await written.is_overwritten(self._erase_wait_s)
         return Added("added" if before is None else "replaced", content, duplicate_of, [], status)
 

@@ -51,13 +51,18 @@ class Writes:
         self._hanging: set[asyncio.Task[Any]] = set()
         self.turns = Turns(turn_s)
 
-    async def put(self, content: Content, preview: bytes | None) -> Written:
+    async def put(self, content: Content, preview: bytes | None, original: bytes | None = None) -> Written:
         """Store a content in place of what its id held. For the caller whose turn the id is."""
-        return await self._whole(self._in_time(self._put(content, preview)))
+        return await self._whole(self._in_time(self._put(content, preview, original)))
 
-    async def make_sure(self, content: Content) -> None:
-        """Have the index hold a content that the store holds. For the caller whose turn the id is."""
+    async def make_sure(self, content: Content, original: bytes | None = None) -> None:
+        """Have the index hold a content that the store holds, and the store its original, where it lacks that.
+
+        For the caller whose turn the id is.
+        """
         await self._whole(self._index_step(self._index.upsert([content])))
+        if original is not None:
+            await self._whole(self._in_time(self._give(content, original)))
 
     async def set_metadata(
         self, content_id: str, change: Callable[[Metadata], Metadata], only_user: str | None
@@ -81,11 +86,16 @@ class Writes:
         while self._under_way:
             await asyncio.wait(self._under_way)
 
-    async def _put(self, content: Content, preview: bytes | None) -> Written:
+    async def _put(self, content: Content, preview: bytes | None, original: bytes | None) -> Written:
         with stage("commit"):
-            written = await self._store.put(content, preview)
+            written = await self._store.put(content, preview, original)
         await self._index_step(self._index.upsert([content]))
         return written
+
+    async def _give(self, content: Content, original: bytes) -> None:
+        with stage("commit"):
+            if await self._store.originals.lacks(content.id):
+                await self._store.originals.give(content, original)
 
     async def _set_metadata(
         self, content_id: str, change: Callable[[Metadata], Metadata], only_user: str | None

@@ -11,13 +11,12 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from ..archive.content import ContentType
+from ..archive.content import ContentType, preview_of_text
 from .pictures import small_picture
 
 logger = logging.getLogger(__name__)
 
 SIDE_PIXELS = 256
-CHARACTERS = 500
 _THREADS = 2
 
 
@@ -76,12 +75,6 @@ class Previews:
     def _of_image(self, data: bytes) -> bytes | None:
         with self._budget.purse() as charge:
             return preview_of_image(data, charge)
-
-
-def preview_of_text(data: bytes) -> bytes:
-    """The first 500 characters, in UTF-8."""
-    start = data[: 4 * CHARACTERS]  # no character is longer than four bytes
-    return start.decode("utf-8", "ignore")[:CHARACTERS].encode()
 
 
 def _take(needed_bytes: int) -> None:

@@ -34,6 +34,7 @@ class Meets(Enum):
     NEW = "new"  # it may ask for an id that is free
     ID = "id"  # it names a content
     PREVIEW = "preview"
+    ORIGINAL = "original"
     NO_CALL = "no_call"  # there is none at this path, or not with this method
 
 

@@ -95,6 +95,8 @@ EXAMPLES = {
     "get_content": Example({"id": "cat-1"}, _STORED),
     "get_preview_by_parameter": Example({"id": "cat-1"}, _CAT),
     "get_preview": Example({"id": "cat-1"}, _CAT),
+    "get_original_by_parameter": Example({"id": "cat-1"}, _CAT),
+    "get_original": Example({"id": "cat-1"}, _CAT),
     "get_similar_by_parameter": Example({"id": "cat-1"}, _SIMILAR),
     "get_similar": Example({"id": "cat-1"}, _SIMILAR),
     "export": Example({"user": "nobody"}, '{"summary":{"contents":0}}\n'),

@@ -13,7 +13,7 @@ from ..archive.search import Listed
 from . import failures
 from .lines import CursorLine, ExportedContent, ExportEndLine, ExportFailedLine, ExportSummary
 from .ndjson import Lines
-from .parameters import AFTER, FILTER, OF_TYPE, OF_USER, PREVIEWS, VECTORS
+from .parameters import AFTER, FILTER, OF_TYPE, OF_USER, ORIGINALS, PREVIEWS, VECTORS
 from .query import Query
 
 EXPORTER = web.AppKey("exporter", Exporter)
@@ -21,9 +21,10 @@ _READ_S = 30.0  # a caller may leave the answer unread
 
 
 async def export(request: web.Request, query: Query) -> web.StreamResponse:
-    """All contents, each once, a line of JSON for each: with `vectors` and `previews`, all that an archive holds."""
+    """All contents, each once, a line of JSON for each; with all that can be said, all but pictures."""
     of = Listed(query.get(OF_USER), query.get(OF_TYPE), query.get(FILTER))
-    pages = request.app[EXPORTER].pages(of, query.get(AFTER), query[VECTORS] == "true", query[PREVIEWS] == "true")
+    with_what = [query[each] == "true" for each in (VECTORS, PREVIEWS, ORIGINALS)]
+    pages = request.app[EXPORTER].pages(of, query.get(AFTER), *with_what)
     page = await anext(pages)  # what fails before the first line has a status of its own
     lines, count = Lines(request, _READ_S), 0
     try:
@@ -56,5 +57,10 @@ def _line(exported: Exported) -> ExportedContent:
         dict(content.metadata),
         vector,
         model,
-        None if exported.preview is None else base64.b64encode(exported.preview).decode(),
+        _written(exported.preview),
+        _written(exported.original),
     )
+
+
+def _written(data: bytes | None) -> str | None:
+    return None if data is None else base64.b64encode(data).decode()

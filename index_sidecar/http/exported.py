@@ -5,25 +5,39 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
-from ..archive.content import DIMENSION, Content, ContentType, Embedding, Vector, check_id
+from ..archive.content import DIMENSION, Content, ContentType, Embedding, Vector, check_id, digest
 from ..archive.errors import InvalidInput
 from ..archive.metadata import check_metadata
 from .lines import ExportedContent
 
-MOST_BYTES = 1 << 18
-"""Of a line: a vector, metadata and a preview have room many times over."""
+_LEAST_BYTES = 1 << 18
+_BESIDE_BYTES = 1 << 17
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _MODEL = re.compile(r"[\x21-\x7e]{1,256}", re.ASCII)
 _LATEST = 1e11  # in Unix seconds
 _UNIT = 1e-3
 
 
-def read_exported(line: bytes) -> tuple[Content, bytes | None]:
-    """The content with its vector, and its preview. Raises InvalidInput, which says what is wrong with the line."""
+class Exported(NamedTuple):
+    """All that a line tells."""
+
+    content: Content
+    preview: bytes | None
+    original: bytes | None
+
+
+def most_bytes(text_bytes: int) -> int:
+    """How long a line may be, where a text may have so many bytes: all else has room many times over."""
+    return max(_LEAST_BYTES, _BESIDE_BYTES + 4 * text_bytes // 3)
+
+
+def read_exported(line: bytes) -> Exported:
+    """The content with its vector, its preview and its original. Raises InvalidInput, which says what is wrong."""
     try:
         told = msgspec.json.decode(line, type=ExportedContent)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -41,7 +55,8 @@ def read_exported(line: bytes) -> tuple[Content, bytes | None]:
     embedding = Embedding(_vector(told.vector), told.model, told.truncated)
     sha256, metadata = bytes.fromhex(told.sha256), check_metadata(told.metadata)
     content = Content(check_id(told.id), told.type, told.user, sha256, told.created, embedding, metadata)
-    return content, None if told.preview is None else _preview(told.preview, told.type)
+    preview = None if told.preview is None else _preview(told.preview, told.type)
+    return Exported(content, preview, None if told.original is None else _original(told.original, content))
 
 
 def _vector(written: str) -> Vector:
@@ -62,6 +77,15 @@ def _preview(written: str, content_type: ContentType) -> bytes:
             data.decode()
         except UnicodeDecodeError:
             raise _wrong("the preview of a text is UTF-8 - at `$.preview`") from None
+    return data
+
+
+def _original(written: str, content: Content) -> bytes:
+    data = _bytes(written, "original")
+    if content.type != "text":
+        raise _wrong("the original of an image is posted by itself - at `$.original`")
+    if digest(data) != content.sha256:
+        raise _wrong("not the bytes that `sha256` is of - at `$.original`")
     return data
 
 

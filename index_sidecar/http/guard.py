@@ -33,8 +33,8 @@ _SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
 _ALLOWED_METHODS = "GET, HEAD, POST, PATCH, DELETE"
-_ALLOWED_HEADERS = "Authorization, Content-Type, If-None-Match, X-Request-ID"
-_EXPOSED_HEADERS = "Location, RateLimit, RateLimit-Policy, Retry-After, X-Request-ID"
+_ALLOWED_HEADERS = "Authorization, Content-Type, If-None-Match, If-Range, Range, X-Request-ID"
+_EXPOSED_HEADERS = "Accept-Ranges, Content-Range, Location, RateLimit, RateLimit-Policy, Retry-After, X-Request-ID"
 PROBES = frozenset({"/livez", "/ready"})
 """What probes ask, by address and without a key, as often as they like; they learn nothing else."""
 

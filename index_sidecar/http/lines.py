@@ -43,6 +43,7 @@ class ExportedContent(Struct, frozen=True, omit_defaults=True):
     """All that is stored of a content; what `POST /contents` takes from an admin.
 
     `vector` is base64 of 512 little-endian float32, of the model whose fingerprint is `model`; so is `preview`.
+    `original` is base64 of a text's bytes; a picture's are had by a call of their own.
     """
 
     id: str
@@ -55,6 +56,7 @@ class ExportedContent(Struct, frozen=True, omit_defaults=True):
     vector: str | None = None
     model: str | None = None
     preview: str | None = None
+    original: str | None = None
 
 
 class CursorLine(Struct, frozen=True):

@@ -24,7 +24,7 @@ from ..archive.results import Added
 from . import answers, failures
 from .auth import ACCESS, acting_user, only_user_of, require
 from .body import Arriving, go_on
-from .exported import MOST_BYTES, read_exported
+from .exported import most_bytes, read_exported
 from .form import PIECE_BYTES, check_part, copy, field, form_of, next_part
 from .handlers import BODIES, SERVICE, wants_new
 from .lines import AddedLine, FailedLine, Summary, SummaryLine
@@ -141,7 +141,7 @@ class _Many:
     async def _content(self, part: aiohttp.BodyPartReader, query: Query, share: Share) -> Original:
         if _is_exported(part):
             require(self._request, Role.ADMIN)
-            return await self._arrived(part, MOST_BYTES, share)
+            return await self._arrived(part, most_bytes(self._bodies.limits["text"]), share)
         if PARAMETERS in part.headers:
             for name, value in pairs(part.headers[PARAMETERS]):
                 query.add(name, value)
@@ -198,8 +198,7 @@ class _Many:
 
     async def _take_over(self, line: Original) -> Added:
         """A line of an export, whose vector is stored as it is."""
-        content, preview = read_exported(line.data)
-        return await self._service.takeover.take(content, preview, self._only_new)
+        return await self._service.takeover.take(*read_exported(line.data), self._only_new)
 
     def _failed(self, number: int, content_id: str | None, failure: Exception) -> FailedLine:
         self._became["failed"] += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Mapping
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -49,11 +50,13 @@ async def metrics(request: web.Request, query: Query) -> web.StreamResponse:
 async def _state(app: web.Application) -> State:
     service = app[SERVICE]
     types: dict[ContentType, IndexState] = {}
+    originals: Mapping[ContentType, int] = {}
     storage = False
     with contextlib.suppress(StorageUnavailable, TimeoutError):
         async with asyncio.timeout(_LOOK_S):
             await service.check_storage()
             storage, types = True, await service.index_states()
+            originals = await service.originals.size_bytes()
     store, index = service.events()
     lanes, queries = service.model.lanes, service.model.queries
     return State(
@@ -70,4 +73,5 @@ async def _state(app: web.Application) -> State:
         store=store,
         index=index,
         types=types,
+        originals=originals,
     )

@@ -41,16 +41,37 @@ _HEADERS: dict[str, tuple[str, Json]] = {
     "RateLimit": ("what is left of each limit, with keys (draft-ietf-httpapi-ratelimit-headers)", {"type": "string"}),
     "RateLimit-Policy": ("the limits", {"type": "string"}),
     "ETag": ("changes with the content", {"type": "string"}),
+    "Accept-Ranges": ("a part of it may be asked for by Range", {"type": "string", "enum": ["bytes"]}),
+    "Content-Range": ("which part it is, and of how many bytes", {"type": "string"}),
+    "Content-Disposition": ("attachment: browsers save it", {"type": "string"}),
     "Cache-Control": ("no-cache: keep it, but ask each time, it may be erased", {"type": "string"}),
 }
 _ALWAYS = ("X-Request-ID",)
 _WITH_KEYS = ("RateLimit", "RateLimit-Policy")
-_OPTIONAL = (*_WITH_KEYS, "ETag", "Cache-Control")
-_OF_ERRORS = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("Retry-After",), 507: ("Retry-After",)}
+_OPTIONAL = (*_WITH_KEYS, "ETag", "Cache-Control", "Accept-Ranges", "Content-Disposition")
+_OF_ERRORS = {
+    401: ("WWW-Authenticate",),
+    416: ("Content-Range",),
+    429: ("Retry-After",),
+    503: ("Retry-After",),
+    507: ("Retry-After",),
+}
 _IF_NONE_MATCH = {
     "name": "If-None-Match",
     "in": "header",
     "description": "the ETag of what is at hand",
+    "schema": {"type": "string"},
+}
+_RANGE = {
+    "name": "Range",
+    "in": "header",
+    "description": "one range of bytes, as `bytes=0-1023`; anything else is passed over",
+    "schema": {"type": "string"},
+}
+_IF_RANGE = {
+    "name": "If-Range",
+    "in": "header",
+    "description": "the ETag of what the range is of: another's is answered whole",
     "schema": {"type": "string"},
 }
 _IF_FREE = {
@@ -119,6 +140,8 @@ def _operation(call: Call, limits: Mapping[ContentType, int], needs_key: bool, e
     parameters = [_parameter(call, each) for each in call.takes]
     if any(gives.status == 304 for gives in call.gives):
         parameters.append(_IF_NONE_MATCH)
+    if any(gives.status == 206 for gives in call.gives):
+        parameters += [_RANGE, _IF_RANGE]
     if Meets.NEW in call.meets:
         parameters.append(_IF_FREE)
     made: Json = {

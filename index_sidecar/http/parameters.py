@@ -208,6 +208,7 @@ LISTED_FIRST = Parameter("order", "which contents come first: those added first 
 ONE_ID = replace(ID, help="only the content with this id, as its own path answers", required=False)
 VECTORS = Parameter("vectors", "whether each comes with its vector", Choice(("true", "false")), "false")
 PREVIEWS = Parameter("previews", "whether each comes with its preview", Choice(("true", "false")), "false")
+ORIGINALS = Parameter("originals", "whether each text comes with its bytes", Choice(("true", "false")), "false")
 
 ERASED_USER = Parameter("user", "whose contents are erased", Name(), required=True)
 
@@ -220,4 +221,4 @@ TAKEN_BY_SIMILAR = (ID, K, ASKER, TARGET, MIN_SCORE, MIN_RELEVANCE, RANK, *_FOUN
 TAKEN_BY_OLD_RECOMMEND = (READER, K_RECOMMENDED, DIVERSITY, SEED)
 TAKEN_BY_RECOMMEND = (*TAKEN_BY_OLD_RECOMMEND, TARGET, FILTER, FIELDS)
 TAKEN_BY_LIST = (OF_USER, OF_TYPE, LIMIT, AFTER, ONE_ID, FILTER, LISTED_FIRST)
-TAKEN_BY_EXPORT = (OF_USER, OF_TYPE, FILTER, AFTER, VECTORS, PREVIEWS)
+TAKEN_BY_EXPORT = (OF_USER, OF_TYPE, FILTER, AFTER, VECTORS, PREVIEWS, ORIGINALS)

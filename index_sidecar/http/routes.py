@@ -12,7 +12,7 @@ from dataclasses import replace
 from aiohttp import web
 
 from ..access.roles import Role
-from . import export, handlers, lines, many, metrics, pages, patch, retrieval, search_page, status
+from . import export, handlers, lines, many, metrics, original, pages, patch, retrieval, search_page, status
 from .answers import PREVIEW_TYPES
 from .call import Call, Gives
 from .codes import Meets
@@ -59,6 +59,7 @@ _PARTS = (*_QUERY, Meets.PARTS, Meets.ID)
 _ERASING = (*_SEARCH, Meets.WRITE)
 _ERASING_ONE = (*_ERASING, Meets.ID)
 _PREVIEW = (*_CONTENT, Meets.PREVIEW)
+_ORIGINAL = (*_CONTENT, Meets.ORIGINAL)
 
 _ADDED = (
     Gives(201, "added: durable, and found", (AddAnswer,)),
@@ -86,6 +87,13 @@ _SEEN = (
 )
 # Without an id, a path that ends so is that of the content called so.
 _SEEN_OR_STORED = (replace(_SEEN[0], json=(ContentAnswer,)), _FRESH)
+_SAVED = ("Accept-Ranges", "Content-Disposition", *_CACHED)
+_BYTES = (
+    Gives(200, "the bytes as they came", media=original.MEDIA, headers=_SAVED),
+    Gives(206, "those that Range asks for", media=original.MEDIA, headers=("Content-Range", *_SAVED)),
+    replace(_FRESH, headers=_SAVED),
+)
+_BYTES_OR_STORED = (replace(_BYTES[0], json=(ContentAnswer,)), *_BYTES[1:])
 _ALIKE = (Gives(200, "the most similar other contents", (SimilarAnswer, SimilarEachAnswer)),)
 _ALIKE_OR_STORED = (replace(_ALIKE[0], json=(SimilarAnswer, SimilarEachAnswer, ContentAnswer)),)
 _ERASED = (
@@ -134,6 +142,8 @@ CALLS = (
     Call("DELETE", "/contents/{id}", handlers.delete_content, _ERASED, (ID,), _WRITER, meeting=_ERASING_ONE),
     Call("GET", "/contents/preview", handlers.get_preview_by_parameter, _SEEN_OR_STORED, (ID,), meeting=_PREVIEW),
     Call("GET", "/contents/{id}/preview", handlers.get_preview, _SEEN, (ID,), meeting=_PREVIEW),
+    Call("GET", "/contents/original", original.get_original_by_parameter, _BYTES_OR_STORED, (ID,), meeting=_ORIGINAL),
+    Call("GET", "/contents/{id}/original", original.get_original, _BYTES, (ID,), meeting=_ORIGINAL),
     Call(
         "GET",
         "/contents/similar",

@@ -12,7 +12,7 @@ from ..archive.errors import InvalidInput
 from .collection import QdrantCollection
 from .filters import metadata_in
 
-ENTRY: dict[str, Any] = {"with_payload": {"exclude": ["preview"]}, "with_vector": False}
+ENTRY: dict[str, Any] = {"with_payload": {"exclude": ["preview", "original"]}, "with_vector": False}
 _NEWEST = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)((?:,[0-9a-f-]{36}){1,200})", re.ASCII)
 
 Point = dict[str, Any]
@@ -51,7 +51,7 @@ async def newest(collection: QdrantCollection, must: Sequence[Any], limit: int, 
 
 
 def entry(point: Point) -> Entry:
-    """What a point holds but its vector and its preview."""
+    """What a point holds but its vector, its preview and its original."""
     payload = point["payload"]
     sha256 = bytes.fromhex(payload["sha256"])
     head = payload["id"], payload["type"], payload.get("user"), sha256, payload["created"], payload["truncated"]

@@ -20,7 +20,8 @@ from .store import QdrantStore
 
 HELP = "move the archive in DATA_DIR to a Qdrant cluster"
 DESCRIPTION = """\
-Move the archive in DATA_DIR to a Qdrant cluster, with its previews, and compare both in the end.
+Move the archive in DATA_DIR to a Qdrant cluster, with its previews and the originals of its texts, and compare both in
+the end. Originals of pictures stay in DATA_DIR: a cluster keeps none.
 
   1. Stop the sidecar: the archive must not change meanwhile. This command refuses to run beside it.
   2. python -m index_sidecar migrate --to qdrant://node-1,node-2,node-3
@@ -31,7 +32,8 @@ The collection is made with QDRANT_SHARDS and QDRANT_REPLICATION of the environm
 QDRANT_TIMEOUT_S count, too. DATA_DIR is only read. Contents that are in the collection but not in DATA_DIR are an
 error, since two archives would be mixed: name an empty collection, as in qdrant://HOST/COLLECTION.
 """
-_CONTENTS_A_STEP = 100  # with previews well below the 32 MB that Qdrant takes at once
+_CONTENTS_A_STEP = 100
+_A_CALL = 20  # with previews and texts of 1 MB below the 32 MB that Qdrant takes at once
 _SAMPLE = 500
 
 
@@ -56,14 +58,28 @@ async def copy(source: Archive, target: QdrantStore, progress: Callable[[int], o
     while page := await asyncio.to_thread(next, pages, None):
         there = {content.id: content for content in await target.get_many([content.id for content in page])}
         missing = [content for content in page if not _same(content, there.get(content.id))]
-        if missing:
-            previews = [await source.preview(content.id) for content in missing]
+        count = len(missing)
+        while some := missing[:_A_CALL]:
+            missing = missing[_A_CALL:]
+            previews = [await source.preview(content.id) for content in some]
             await target.put_all(
-                [(content, found[1] if found else None) for content, found in zip(missing, previews, strict=True)]
+                [(content, found[1] if found else None) for content, found in zip(some, previews, strict=True)],
+                await _texts(source, some),
             )
-        sent += len(missing)
+        sent += count
         progress(len(page))
     return sent
+
+
+async def _texts(source: Archive, contents: Sequence[Content]) -> dict[str, bytes]:
+    """Their originals by id, of those that have one."""
+    found = {}
+    for content in contents:
+        if content.type == "text" and (there := await source.originals.open(content.id)) is not None:
+            _, kept = there
+            found[content.id] = await kept.read(0, kept.size)
+            kept.close()
+    return found
 
 
 async def compare(source: Archive, target: QdrantStore) -> None:

@@ -6,27 +6,23 @@ point is replaced as a whole; of two writes of one id at the same time, all repl
 
 from __future__ import annotations
 
-import base64
-import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-
-from ..archive.content import Content, ContentType, Embedding, Page
+from ..archive.content import Content, ContentType, Page
 from ..archive.filters import Filter, Selection
 from ..archive.metadata import Metadata
 from ..archive.ports import Written
 from . import listing
 from .collection import QdrantCollection, matches
 from .filters import condition, payload_of
+from .kept import KeptTexts, payload_with, preview_of
+from .points import WHOLE, content_of, point_id
 
-_NAMESPACE = uuid.UUID("c8bb6a1e-6a5f-4d0c-9f0b-3f2f7d0f6a57")
 _DUPLICATES_NAMED = 100
 _POINTS_A_STEP = 500  # some 3 MB with their vectors
-# Previews are many times larger than all the rest: read only when one is asked for.
-_WHOLE = {**listing.ENTRY, "with_vector": True}
 
 
 class QdrantStore:
@@ -34,6 +30,7 @@ class QdrantStore:
 
     def __init__(self, collection: QdrantCollection) -> None:
         self._collection = collection
+        self.originals = KeptTexts(collection)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -59,16 +56,24 @@ class QdrantStore:
         """None: each node counts its own."""
         return {}
 
-    async def put(self, content: Content, preview: bytes | None = None) -> Written:
-        """Store a content with its vector, replacing what its id held: on every replica that lives when it returns."""
+    async def put(self, content: Content, preview: bytes | None = None, original: bytes | None = None) -> Written:
+        """Store a content with its vector, replacing what its id held: on every replica that lives when it returns.
+
+        An `original` is a text's.
+        """
         there = {"ids": [point_id(content.id)], "with_payload": False, "with_vector": False}
         replaced = await self._collection.read("/points", there)
-        await self.put_all([(content, preview)])
+        await self.put_all([(content, preview)], {} if original is None else {content.id: original})
         return Written([], _untold() if replaced else None)
 
-    async def put_all(self, contents: Sequence[tuple[Content, bytes | None]]) -> None:
-        """Store contents of one model with their previews; of one id twice the last counts."""
-        points = {point_id(content.id): _point(content, preview) for content, preview in contents}
+    async def put_all(
+        self, contents: Sequence[tuple[Content, bytes | None]], originals: Mapping[str, bytes] = MappingProxyType({})
+    ) -> None:
+        """Store contents of one model with their previews, and originals by id; of one id twice the last counts."""
+        points = {}
+        for content, preview in contents:
+            held = await payload_with(preview, originals.get(content.id))
+            points[point_id(content.id)] = _point(content, held)
         body = {"points": list(points.values())}
         await self._collection.write("PUT", "/points", body, contents[0][0].embedding.fingerprint)
 
@@ -108,29 +113,29 @@ class QdrantStore:
         """The contents stored under some ids, in the order they were last written."""
         found: list[Content] = []
         for first in range(0, len(ids), _POINTS_A_STEP):
-            body = {"ids": [point_id(each) for each in ids[first : first + _POINTS_A_STEP]], **_WHOLE}
-            found += [_content(point) for point in await self._collection.read("/points", body) or ()]
+            body = {"ids": [point_id(each) for each in ids[first : first + _POINTS_A_STEP]], **WHOLE}
+            found += [content_of(point) for point in await self._collection.read("/points", body) or ()]
         return sorted(found, key=_age)
 
     async def preview(self, content_id: str) -> tuple[Content, bytes] | None:
         """A content and its preview; None when there is no such content, or no preview of it."""
         body = {"ids": [point_id(content_id)], "with_payload": True, "with_vector": True}
         for point in await self._collection.read("/points", body) or ():
-            if preview := point["payload"].get("preview"):
-                return _content(point), base64.b64decode(preview)
+            if (preview := preview_of(point)) is not None:
+                return content_of(point), preview
         return None
 
     async def same_bytes(self, sha256: bytes, content_type: ContentType) -> list[Content]:
         """Contents of these bytes, in the order they were last written; at most 100."""
         chosen = {"must": [matches("sha256", sha256.hex()), matches("type", content_type)]}
-        found = await self._scroll(chosen, _DUPLICATES_NAMED, order_by="created", **_WHOLE)
+        found = await self._scroll(chosen, _DUPLICATES_NAMED, order_by="created", **WHOLE)
         return sorted(_contents(found), key=_age)
 
     async def history(self, user: str, content_type: ContentType, limit: int) -> list[Content]:
         """The user's newest contents of a type, newest first."""
         chosen = {"must": [matches("user", user), matches("type", content_type)]}
         newest_first = {"key": "created", "direction": "desc"}
-        found = await self._scroll(chosen, limit, order_by=newest_first, **_WHOLE)
+        found = await self._scroll(chosen, limit, order_by=newest_first, **WHOLE)
         return sorted(_contents(found), key=lambda content: (-content.created, content.id))
 
     async def sample(self, content_type: ContentType, limit: int) -> list[Content]:
@@ -178,12 +183,7 @@ class QdrantStore:
         return await listing.scroll(self._collection, chosen, limit, **options)
 
 
-def point_id(content_id: str) -> str:
-    """The UUID (version 5) of a content's point: the same in every sidecar, so that a write can be repeated."""
-    return str(uuid.uuid5(_NAMESPACE, content_id))
-
-
-def _point(content: Content, preview: bytes | None) -> dict[str, Any]:
+def _point(content: Content, held: dict[str, Any]) -> dict[str, Any]:
     embedding = content.embedding
     payload = {
         "id": content.id,
@@ -194,7 +194,7 @@ def _point(content: Content, preview: bytes | None) -> dict[str, Any]:
         "truncated": embedding.truncated,
         "model": embedding.fingerprint,
         "sample": int.from_bytes(content.sha256[:8]) >> 1,  # Qdrant orders by signed 64-bit integers
-        "preview": base64.b64encode(preview).decode() if preview is not None else None,
+        **held,
         **(payload_of(content.metadata) if content.metadata else {}),
     }
     return {
@@ -211,15 +211,9 @@ def _untold() -> Future[None]:
     return future
 
 
-def _content(point: dict[str, Any]) -> Content:
-    entry, model = listing.entry(point), point["payload"]["model"]
-    embedding = Embedding(np.array(point["vector"], np.float32), model, entry.truncated)
-    return Content(entry.id, entry.type, entry.user, entry.sha256, entry.created, embedding, entry.metadata)
-
-
 def _age(content: Content) -> tuple[float, str]:
     return content.created, content.id
 
 
 def _contents(found: Any) -> list[Content]:
-    return [_content(point) for point in found["points"]] if found else []
+    return [content_of(point) for point in found["points"]] if found else []

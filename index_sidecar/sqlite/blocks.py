@@ -9,9 +9,11 @@ only ever appended, which moves nothing, or overwritten by as many bytes, which 
 from __future__ import annotations
 
 import sqlite3
+import struct
 from collections.abc import Iterable
 
 BLOCK_BYTES = 2048
+_LENGTH = struct.Struct("<I")
 
 
 def schema(table: str, block_bytes: int = BLOCK_BYTES) -> str:
@@ -43,3 +45,24 @@ def free(connection: sqlite3.Connection, table: str, blocks: Iterable[int]) -> N
     numbers = [(block,) for block in blocks]
     connection.executemany(f"UPDATE {table} SET bytes = zeroblob(length(bytes)) WHERE block = ?", numbers)
     connection.executemany(f"INSERT INTO free_{table} (block) VALUES (?)", numbers)
+
+
+def joined(table: str, column: str, first: int | None = None) -> str:
+    """SQL for the blocks that a column of `contents` lists, or the first of them, in hex: only texts can be joined."""
+    some = "" if first is None else f" WHERE part.key < {first}"
+    return f"""(SELECT group_concat(piece, '') FROM (
+    SELECT hex(bytes) AS piece FROM json_each(contents.{column}) AS part JOIN {table} ON block = part.value{some}
+    ORDER BY part.key
+))"""
+
+
+def framed(data: bytes) -> bytes:
+    """What tells, when it comes back from blocks, where it ends."""
+    return _LENGTH.pack(len(data)) + data
+
+
+def unframed(pieces: str) -> bytes:
+    """What was framed, or as much of it as there is, from what `joined` gives."""
+    data = bytes.fromhex(pieces)
+    (length,) = _LENGTH.unpack_from(data)
+    return data[_LENGTH.size : _LENGTH.size + length]

@@ -14,18 +14,27 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from ..archive.errors import ContentError, StoreError
 from .connection import RESTORE, FolderLock, Schema, connect, open_file
 from .faults import Faults, is_everybodys
+from .files import OriginalFiles
 from .overwriter import Overwriter
 from .reader import Reader
 
 _T = TypeVar("_T")
 
-Work = Callable[[sqlite3.Connection], tuple[_T, int]]
-"""Statements of one transaction, run in the writing thread -> what they give, and how many contents they took away."""
+
+class TakenAway(NamedTuple):
+    """How many contents a write took away, and the originals' files that are nameless by it, by their SHA-256."""
+
+    contents: int = 0
+    files: tuple[bytes, ...] = ()
+
+
+Work = Callable[[sqlite3.Connection], tuple[_T, TakenAway]]
+"""Statements of one transaction, run in the writing thread -> what they give, and what they took away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +48,7 @@ class Committed(Generic[_T]):
 class Database:
     """A file with the tables of `schema`, made when it is not there. Raises StoreError when it must not be used."""
 
-    def __init__(self, path: Path, schema: Schema, read_limit_s: float) -> None:
+    def __init__(self, path: Path, schema: Schema, read_limit_s: float, files: OriginalFiles) -> None:
         self._lock = FolderLock(path.parent)
         try:
             self.write_connection = open_file(path, schema)
@@ -48,7 +57,7 @@ class Database:
             self._writing = threading.Lock()
             self.scanning = threading.Lock()  # held by who reads by a connection of its own
             locks = (self.scanning, self.reader.lock, self.selecting.lock)
-            self.overwriter = Overwriter(connect(path), self.write_connection, self._writing, locks)
+            self.overwriter = Overwriter(connect(path), self.write_connection, self._writing, locks, files)
         except sqlite3.Error as error:
             self._lock.release()
             raise StoreError(f"{path} cannot be opened as a store ({error}): {RESTORE}") from error
@@ -117,16 +126,19 @@ class Database:
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
-        erasures = sum(outcome[1] for outcome in outcomes if not isinstance(outcome, Exception))
-        overwritten = self.overwriter.add(erasures) if erasures else None
+        taken = [outcome[1] for outcome in outcomes if not isinstance(outcome, Exception)]
+        erasures, files = sum(each.contents for each in taken), [file for each in taken for file in each.files]
+        overwritten = self.overwriter.add(erasures, files) if erasures else None
         if not all(isinstance(outcome, Exception) for outcome in outcomes):
             self._faults.over()
         return [
-            outcome if isinstance(outcome, Exception) else Committed(outcome[0], overwritten if outcome[1] else None)
+            outcome
+            if isinstance(outcome, Exception)
+            else Committed(outcome[0], overwritten if outcome[1].contents else None)
             for outcome in outcomes
         ]
 
-    def _try(self, work: Work[_T]) -> tuple[_T, int] | Exception:
+    def _try(self, work: Work[_T]) -> tuple[_T, TakenAway] | Exception:
         """What one of a batch gives, or its own failure, after which it has changed nothing."""
         connection = self.write_connection
         connection.execute("SAVEPOINT one_write")

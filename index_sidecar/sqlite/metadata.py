@@ -10,13 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-import struct
 
 from ..archive.metadata import Metadata, facts_of, read_metadata, write_metadata
 from . import blocks
 
 _BLOCK_BYTES = 256
-_LENGTH = struct.Struct("<I")
 
 SCHEMA = f"""{blocks.schema("metadata", _BLOCK_BYTES)}
 CREATE TABLE terms (term INTEGER NOT NULL, content INTEGER NOT NULL, PRIMARY KEY (term, content)) STRICT, WITHOUT ROWID;
@@ -25,11 +23,7 @@ CREATE TABLE numbers (
 ) STRICT, WITHOUT ROWID;
 INSERT INTO meta (name, value) VALUES ('salt', lower(hex(randomblob(16))));
 """
-# The blocks of a row of `contents`, one after the other in hex: only texts can be put together.
-COLUMN = """(SELECT group_concat(piece, '') FROM (
-    SELECT hex(bytes) AS piece FROM json_each(contents.metadata) AS part JOIN metadata ON block = part.value
-    ORDER BY part.key
-))"""
+COLUMN = blocks.joined("metadata", "metadata")
 _SALT = "SELECT value FROM meta WHERE name = 'salt'"
 
 
@@ -48,19 +42,14 @@ def hash_of(salt: bytes, name: str, term: str) -> int:
 
 def read(told: str | None) -> Metadata:
     """What COLUMN holds."""
-    if not told:
-        return {}
-    data = bytes.fromhex(told)
-    (length,) = _LENGTH.unpack_from(data)
-    return read_metadata(data[_LENGTH.size : _LENGTH.size + length])
+    return read_metadata(blocks.unframed(told)) if told else {}
 
 
 def take(connection: sqlite3.Connection, metadata: Metadata) -> str | None:
     """Write metadata into blocks: what the column `metadata` shall hold."""
     if not metadata:
         return None
-    data = write_metadata(metadata)
-    return json.dumps(blocks.take(connection, "metadata", _LENGTH.pack(len(data)) + data, _BLOCK_BYTES))
+    return json.dumps(blocks.take(connection, "metadata", blocks.framed(write_metadata(metadata)), _BLOCK_BYTES))
 
 
 def enter(connection: sqlite3.Connection, key: int, metadata: Metadata) -> None:

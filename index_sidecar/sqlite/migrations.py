@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 from ..archive.errors import StoreError
-from . import metadata
+from . import metadata, originals
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,13 @@ def _add_metadata(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-STEPS: Mapping[int, Step] = {1: _add_metadata}
+def _add_originals(connection: sqlite3.Connection) -> None:
+    connection.execute("ALTER TABLE contents ADD COLUMN original TEXT")
+    for statement in originals.SCHEMA.split(";"):
+        connection.execute(statement)
+
+
+STEPS: Mapping[int, Step] = {1: _add_metadata, 2: _add_originals}
 """The step that leads from a version to the next one."""
 
 

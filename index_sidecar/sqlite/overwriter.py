@@ -5,6 +5,9 @@ and the page in the file itself, which the zeros reach with the next checkpoint 
 checkpoint that begins after its commit, reaches the end of the log and truncates it. No checkpoint gets past what a
 program of somebody else still reads: while one does, the thread tries again and again, and nobody has to wait for it.
 
+Files of originals that a commit left nameless (files.py) are erased before the checkpoint, and a start that finds any
+goes through all of them.
+
 Most of a checkpoint is copied and synced beside reads and writes (PASSIVE). Only its end, which must find nobody in the
 log, keeps them out (TRUNCATE), and it never waits for a foreign reader while it does.
 """
@@ -20,12 +23,16 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+from . import originals
+from .files import OriginalFiles
+
 logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 1.0
 _PAGES_AT_THE_END = 1000  # 16 MB, which nobody may write meanwhile
 _MOST_ROUNDS = 8
+_CLOSE_S = 5.0  # for files at the end: the next start goes on
 # In pages. While an erasure waits, no commit copies the log, which may have grown long: this thread does.
 _CHECKPOINT_AFTER = 1000
 
@@ -34,6 +41,7 @@ _CHECKPOINT_AFTER = 1000
 class _Due:
     erasures: int
     done: Future[None]
+    files: Sequence[bytes] | None = ()  # by their SHA-256; None: all that are nameless
 
 
 class Overwriter:
@@ -45,9 +53,11 @@ class Overwriter:
         write_connection: sqlite3.Connection,
         writing: threading.Lock,
         reading: Sequence[threading.Lock],
+        files: OriginalFiles,
     ) -> None:
         """The locks keep our own writes and reads out of the log for the end of a checkpoint."""
         self.connection = connection
+        self._files = files
         self._write_connection = write_connection
         self._writing = writing
         self._reading = reading
@@ -55,14 +65,21 @@ class Overwriter:
         self._due: list[_Due] = []
         self._waiting_since: float | None = None
         self._closing = False
+        self._close_by = float("inf")
+        self._lost = 0
+        if files.exist() or connection.execute(originals.ANY_FILE).fetchall():
+            self._due.append(_Due(1, Future(), None))
         if not self._checkpoint():  # what a crash cut off is one more erasure: how many it were nobody knows
             self.add(1)
         self._thread = threading.Thread(target=self._run, name="store-overwriter", daemon=True)
         self._thread.start()
 
-    def add(self, erasures: int) -> Future[None]:
-        """Done when what the commit before took away is in no file; cancelled when the program ends before that."""
-        due = _Due(erasures, Future())
+    def add(self, erasures: int, files: Sequence[bytes] = ()) -> Future[None]:
+        """Done when what the commit before took away is in no file; cancelled when the program ends before that.
+
+        `files` are those of originals that may be nameless now, by their SHA-256.
+        """
+        due = _Due(erasures, Future(), files)
         with self._changed:
             self._due.append(due)
             self._changed.notify()
@@ -77,6 +94,7 @@ class Overwriter:
         """Try once more, and end."""
         with self._changed:
             self._closing = True
+            self._close_by = time.monotonic() + _CLOSE_S
             self._changed.notify()
         self._thread.join()
         self.connection.close()
@@ -89,7 +107,7 @@ class Overwriter:
                 covered, closing = list(self._due), self._closing
             if not covered:
                 return
-            if self._checkpoint():
+            if self._settle_files(covered) and self._checkpoint():
                 self._finish(covered)
                 pause = _FIRST_PAUSE_S
             elif closing:
@@ -114,6 +132,51 @@ class Overwriter:
             if each.done.set_running_or_notify_cancel():
                 each.done.set_result(None)
 
+    def _settle_files(self, covered: list[_Due]) -> bool:
+        """Whether no file that these name is nameless any more."""
+        try:
+            settled = True
+            for each in covered:
+                settled &= self._settle(each.files)
+            return settled
+        except Exception as error:  # as of a checkpoint
+            self._wait_on(error)
+            return False
+
+    def _settle(self, files: Sequence[bytes] | None) -> bool:
+        if files is not None:
+            return self._settle_some(files)
+        settled = True
+        for shard in range(256):
+            there, first = self._files.names(shard), bytes([shard])
+            bounds = first + bytes(31), first + b"\xff" * 31
+            named = {sha256 for (sha256,) in self.connection.execute(originals.FILES, bounds).fetchall()}
+            settled &= self._settle_some(sorted(there ^ named))
+        if self._lost:
+            logger.warning(
+                "%d originals of pictures are not in their folder: their contents lack them, until the same bytes are"
+                " posted again",
+                self._lost,
+            )
+            self._lost = 0
+        return settled
+
+    def _settle_some(self, files: Sequence[bytes]) -> bool:
+        settled = True
+        for sha256 in files:
+            if time.monotonic() > self._close_by:
+                return False
+            settled &= self._files.settle(sha256, self._is_named, self._lose)
+        return settled
+
+    def _is_named(self, sha256: bytes) -> bool:
+        return bool(self.connection.execute(originals.FILE, (sha256,)).fetchall())
+
+    def _lose(self, sha256: bytes) -> None:
+        with self._writing:
+            originals.lose(self._write_connection, sha256)
+        self._lost += 1
+
     def _checkpoint(self) -> bool:
         """Whether every page of the log is in the file now, and the log empty."""
         try:
@@ -127,7 +190,12 @@ class Overwriter:
             reason: object = "another program reads the store's file"
         except Exception as error:  # a full disk, a file that cannot be written any more: nothing may end this thread
             busy, reason = 1, error
-        if busy and self._waiting_since is None:
+        if busy:
+            self._wait_on(reason)
+        return not busy
+
+    def _wait_on(self, reason: object) -> None:
+        if self._waiting_since is None:
             self._waiting_since = time.monotonic()
             self._let_commits_checkpoint(0)
             logger.warning(
@@ -135,7 +203,6 @@ class Overwriter:
                 " again",
                 reason,
             )
-        return not busy
 
     def _copy_beside(self) -> bool:
         """Copy the log beside reads and writes, until little is left that came meanwhile. False if somebody reads it.

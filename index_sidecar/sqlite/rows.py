@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from ..archive.content import Content, Embedding, Entry
-from . import blocks, metadata
+from . import blocks, metadata, originals
 from .connection import Schema
 from .migrations import STEPS
 from .reader import Row
 
 # Keys only grow, also after deletions: a page that ends at a key goes on behind it. What must be gone when it is
-# erased is in blocks: `block` is the vector's, `preview` and `metadata` are JSON lists of theirs.
+# erased is in blocks: `block` is the vector's, `preview`, `metadata` and `original` are JSON lists of theirs.
 SCHEMA = Schema(
     f"""
 CREATE TABLE contents (
@@ -24,15 +24,16 @@ CREATE TABLE contents (
     truncated INTEGER NOT NULL,
     block     INTEGER NOT NULL,
     preview   TEXT,
-    metadata  TEXT
+    metadata  TEXT,
+    original  TEXT
 ) STRICT;
 CREATE INDEX contents_by_bytes ON contents (type, sha256, key, user, id);
 CREATE INDEX contents_by_type ON contents (type);
 CREATE INDEX contents_by_user ON contents (user) WHERE user IS NOT NULL;
 CREATE INDEX contents_by_age ON contents (user, type, created) WHERE user IS NOT NULL;
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-{blocks.schema("vectors")}{blocks.schema("previews")}{metadata.SCHEMA}""",
-    2,
+{blocks.schema("vectors")}{blocks.schema("previews")}{metadata.SCHEMA}{originals.SCHEMA}""",
+    3,
     STEPS,
 )
 VECTOR = "(SELECT bytes FROM vectors WHERE vectors.block = contents.block)"

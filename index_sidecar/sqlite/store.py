@@ -1,4 +1,4 @@
-"""Store on this machine: contents, their vectors and their previews in one SQLite file.
+"""Store on this machine: contents, their vectors, previews and texts in one SQLite file, their pictures beside it.
 
 A write returns when it is on disk. What it took away is in no answer from then on, and is overwritten in the file right
 behind: overwriter.py and blocks.py tell how. All vectors of a store are of one model, whose fingerprint is kept once,
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,19 +17,21 @@ from ..archive.errors import ModelMismatch
 from ..archive.filters import Filter
 from ..archive.metadata import Metadata
 from ..archive.ports import Written
-from . import blocks, metadata, rows
-from .database import Database
+from . import blocks, metadata, originals, rows
+from .database import Database, TakenAway
+from .files import OriginalFiles
+from .kept import KeptOriginals
 from .listing import Listing
 from .reader import Row
 from .scans import Scans
 from .selections import Selected, Selections
 
 _PUT = """
-INSERT INTO contents (id, type, user, sha256, created, truncated, block, preview, metadata)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO contents (id, type, user, sha256, created, truncated, block, preview, metadata, original)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET type = excluded.type, user = excluded.user, sha256 = excluded.sha256,
     created = excluded.created, truncated = excluded.truncated, block = excluded.block, preview = excluded.preview,
-    metadata = excluded.metadata
+    metadata = excluded.metadata, original = excluded.original
 RETURNING key
 """
 _SET_MODEL = "INSERT INTO meta (name, value) VALUES ('model', ?) ON CONFLICT (name) DO NOTHING"
@@ -39,8 +40,13 @@ SELECT (SELECT max(length(id)) FROM (SELECT id FROM contents ORDER BY key DESC L
     (SELECT length(bytes) FROM vectors WHERE block >= abs(random() % (SELECT max(block) FROM vectors)) LIMIT 1)
 """
 _SMALLEST = "SELECT min(key) FROM contents INDEXED BY contents_by_bytes WHERE type = ? GROUP BY sha256 LIMIT ?"
-_HELD = "SELECT block, preview, key, metadata FROM contents WHERE id = ?"
-_LENGTH = struct.Struct("<I")
+_ERASED = "type, sha256, block, preview, original, key, metadata"
+_HELD = f"SELECT {_ERASED} FROM contents WHERE id = ?"
+_PREVIEW = f"""
+SELECT {rows.CONTENT}, preview = '{originals.START}',
+    CASE preview WHEN '{originals.START}' THEN {originals.TEXT_START} ELSE {blocks.joined("previews", "preview")} END
+FROM contents WHERE id = ? AND preview IS NOT NULL
+"""
 _DUPLICATES_NAMED = 100
 _IDS_A_READ = 1000
 _READ_LIMIT_S = 10.0
@@ -52,7 +58,9 @@ class SqliteStore(Scans):
     def __init__(self, path: Path, read_limit_s: float = _READ_LIMIT_S) -> None:
         """Opens the file, or makes it. Raises StoreError when it must not be used."""
         self.folder = path.parent
-        self.database = Database(path, rows.SCHEMA, read_limit_s)
+        self._files = OriginalFiles(path.parent / "originals")
+        self.database = Database(path, rows.SCHEMA, read_limit_s, self._files)
+        self.originals = KeptOriginals(self.database, self._files)
         super().__init__(path, self.database.scanning)
         found = self.database.write_connection.execute(rows.MODEL).fetchone()
         self._fingerprint: str | None = found[0] if found else None
@@ -62,6 +70,7 @@ class SqliteStore(Scans):
     async def close(self) -> None:
         """Finish the writes under way and close the file."""
         await self.database.close()
+        self._files.close()
 
     async def check(self) -> None:
         """Raises StorageUnavailable unless the file is in its place, and some of it can be read now."""
@@ -83,27 +92,33 @@ class SqliteStore(Scans):
         """Raises ModelMismatch unless vectors of this model may be compared with the stored ones."""
         _check_model(self._fingerprint, fingerprint)
 
-    async def put(self, content: Content, preview: bytes | None = None) -> Written:
-        """Store a content and its preview, replacing what its id held, which is erased. Durable when it returns."""
+    async def put(self, content: Content, preview: bytes | None = None, original: bytes | None = None) -> Written:
+        """Store a content, its preview and its original, replacing what its id held, which is erased.
+
+        Durable when it returns. Of a text with an original, the preview is kept as the start of that.
+        """
         embedding = content.embedding
         head = (content.id, content.type, content.user, content.sha256, content.created, int(embedding.truncated))
         vector = embedding.vector.astype("<f4").tobytes()
 
-        def put(connection: sqlite3.Connection) -> tuple[None, int]:
+        def put(connection: sqlite3.Connection) -> tuple[None, TakenAway]:
             connection.execute(_SET_MODEL, (embedding.fingerprint,))
             _check_model(connection.execute(rows.MODEL).fetchone()[0], embedding.fingerprint)
             replaced = connection.execute(_HELD, (content.id,)).fetchall()
             _free(connection, replaced)
             (block,) = blocks.take(connection, "vectors", vector)
+            listed = None if prepared is None else originals.keep(connection, content.sha256, prepared)
             shown = None
             if preview is not None:
-                shown = json.dumps(blocks.take(connection, "previews", _LENGTH.pack(len(preview)) + preview))
+                taken = [] if listed else blocks.take(connection, "previews", blocks.framed(preview))
+                shown = json.dumps(taken)
             told = metadata.take(connection, content.metadata)
-            (key,) = connection.execute(_PUT, (*head, block, shown, told)).fetchone()
+            (key,) = connection.execute(_PUT, (*head, block, shown, told, listed)).fetchone()
             metadata.enter(connection, key, content.metadata)
-            return None, len(replaced)
+            return None, TakenAway(len(replaced), originals.let_go(connection, _pictures(replaced)))
 
-        committed = await self.database.write(put)
+        async with self.originals.preparing(content, original) as prepared:
+            committed = await self.database.write(put)
         self._fingerprint = embedding.fingerprint
         self._selections.changed()
         return Written([], committed.overwritten)
@@ -111,16 +126,16 @@ class SqliteStore(Scans):
     async def set_metadata(self, content_id: str, told: Metadata) -> Written | None:
         """Replace a content's metadata, which is erased, durably; None when there is no such content."""
 
-        def change(connection: sqlite3.Connection) -> tuple[bool, int]:
-            found = connection.execute(_HELD, (content_id,)).fetchone()
+        def change(connection: sqlite3.Connection) -> tuple[bool, TakenAway]:
+            found = connection.execute("SELECT key, metadata FROM contents WHERE id = ?", (content_id,)).fetchone()
             if found is None:
-                return False, 0
-            _, _, key, before = found
+                return False, TakenAway()
+            key, before = found
             metadata.erase(connection, key, before)
             listed = metadata.take(connection, told)
             connection.execute("UPDATE contents SET metadata = ? WHERE key = ?", (listed, key))
             metadata.enter(connection, key, told)
-            return True, int(before is not None)
+            return True, TakenAway(int(before is not None))
 
         committed = await self.database.write(change)
         self._selections.changed()
@@ -132,15 +147,16 @@ class SqliteStore(Scans):
 
     async def delete_many(self, ids: Sequence[str], user: str | None = None) -> Written:
         """Erase contents and their previews, in one commit; with `user`, only those that are this user's."""
-        query = """
+        query = f"""
             DELETE FROM contents WHERE id IN (SELECT value FROM json_each(?)) AND (? IS NULL OR user = ?)
-            RETURNING block, preview, key, metadata, id
+            RETURNING {_ERASED}, id
         """
 
-        def delete(connection: sqlite3.Connection) -> tuple[list[str], int]:
-            gone = connection.execute(query, (json.dumps(list(ids)), user, user)).fetchall()
-            _free(connection, [row[:4] for row in gone])
-            return [row[4] for row in gone], len(gone)
+        def delete(connection: sqlite3.Connection) -> tuple[list[str], TakenAway]:
+            found = connection.execute(query, (json.dumps(list(ids)), user, user)).fetchall()
+            gone = [row[:-1] for row in found]
+            _free(connection, gone)
+            return [row[-1] for row in found], TakenAway(len(gone), originals.let_go(connection, _pictures(gone)))
 
         committed = await self.database.write(delete)
         self._selections.changed()
@@ -167,17 +183,8 @@ class SqliteStore(Scans):
 
     async def preview(self, content_id: str) -> tuple[Content, bytes] | None:
         """A content and its preview: a WebP of an image, UTF-8 of a text; None without the one or the other."""
-        query = f"""
-            WITH shown AS (SELECT {rows.CONTENT}, preview FROM contents WHERE id = ?)
-            SELECT bytes, shown.* FROM shown, json_each(shown.preview) AS part JOIN previews ON block = part.value
-            ORDER BY part.key
-        """
-        found = await self.database.reader.rows(lambda row: (row[0], rows.content(row[1:-1])), query, content_id)
-        if not found:
-            return None
-        data = b"".join(piece for piece, _ in found)
-        (length,) = _LENGTH.unpack_from(data)
-        return found[0][1], data[_LENGTH.size : _LENGTH.size + length]
+        found = await self.database.reader.rows(_previewed, _PREVIEW, content_id)
+        return found[0] if found else None
 
     async def select(self, filter: Filter) -> Selected:
         """The ids that pass a filter now, with their keys."""
@@ -217,9 +224,20 @@ def _check_model(stored: str | None, served: str) -> None:
         raise ModelMismatch(stored or "", served)
 
 
+def _previewed(row: Row) -> tuple[Content, bytes]:
+    *told, is_start, pieces = row
+    return rows.content(tuple(told)), (originals.read_start if is_start else blocks.unframed)(pieces)
+
+
 def _free(connection: sqlite3.Connection, found: Sequence[Row]) -> None:
-    """Erase what rows of `contents` name, as _HELD has them."""
-    blocks.free(connection, "vectors", [block for block, *_ in found])
-    blocks.free(connection, "previews", [block for _, shown, *_ in found if shown for block in json.loads(shown)])
-    for _, _, key, told in found:
+    """Erase what rows of `contents` name, as _ERASED has them."""
+    blocks.free(connection, "vectors", [block for _, _, block, *_ in found])
+    blocks.free(connection, "previews", [block for row in found if row[3] for block in json.loads(row[3])])
+    for _, _, _, _, original, key, told in found:
+        originals.free(connection, original)
         metadata.erase(connection, key, told)
+
+
+def _pictures(found: Sequence[Row]) -> set[bytes]:
+    """The SHA-256 sums of pictures among rows of `contents`."""
+    return {sha256 for content_type, sha256, *_ in found if content_type == "image"}

@@ -7,6 +7,7 @@ https://prometheus.io/docs/practices/naming/.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, GCCollector, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -93,6 +94,7 @@ class _Archive:
         yield _counters("clip_query_cache", "Queries, by whether their vector was kept.", "result", state.cache)
         yield _counters("clip_store", "What the store did.", "event", state.store)
         yield _counters("clip_index", "What the index did.", "event", state.index)
+        yield _gauges("clip_originals_bytes", "What kept originals take on the disk.", "type", state.originals)
         yield from _indexes(state)
 
 
@@ -117,7 +119,7 @@ def _indexes(state: State) -> Iterator[Metric]:
     yield from (contents, approximate, memory, recall, build)
 
 
-def _gauges(name: str, told: str, label: str, values: Mapping[str, float]) -> Metric:
+def _gauges(name: str, told: str, label: str, values: Mapping[Any, float]) -> Metric:
     family = GaugeMetricFamily(name, told, labels=[label])
     for key, value in values.items():
         family.add_metric([key], value)

@@ -12,7 +12,7 @@ from ..archive.content import ContentType, IndexState
 class State:
     """What whoever watches the archive wants to know. Counts of events are since the start of the process.
 
-    Without storage, `types` is empty.
+    Without storage, `types` and `originals`, in bytes, are empty.
     """
 
     ready: bool
@@ -28,3 +28,4 @@ class State:
     store: Mapping[str, int]
     index: Mapping[str, int]
     types: Mapping[ContentType, IndexState]
+    originals: Mapping[ContentType, int]

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from index_sidecar.embedding.previews import preview_of_image, preview_of_text
+from index_sidecar.archive.content import preview_of_text
+from index_sidecar.embedding.previews import preview_of_image
 from index_sidecar.settings import Settings
 
 from ..support.fake_torchserve import PNG

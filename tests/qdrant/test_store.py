@@ -13,7 +13,8 @@ import pytest
 from index_sidecar.archive.content import CONTENT_TYPES, digest
 from index_sidecar.archive.errors import ModelMismatch, StorageUnavailable, StoreError
 from index_sidecar.archive.ports import Written
-from index_sidecar.qdrant.store import QdrantStore, point_id
+from index_sidecar.qdrant.points import point_id
+from index_sidecar.qdrant.store import QdrantStore
 
 from ..support.contents import content_of, plain
 from ..support.fake_torchserve import FINGERPRINT

@@ -26,6 +26,7 @@ from ..support.contents import content_of, plain
 # Written by the program when its schema was of that version; id "gone" was deleted again.
 VERSION_1 = Path(__file__).with_name("version-1.sqlite.gz")
 VERSION_2 = Path(__file__).with_name("version-2.sqlite.gz")  # with the metadata TOLD
+VERSION_3 = Path(__file__).with_name("version-3.sqlite.gz")  # with the originals KEPT, the picture's in the folder
 HELD = [
     (content_of("a", b"one", user="ann", truncated=True), b"one"),
     (content_of("b/?% 漢", b"two", "image", "ann"), bytes(range(256)) * 12),
@@ -36,6 +37,8 @@ TOLD: dict[str, Metadata] = {
     "a": {"title": "Eins 漢", "n": 215250709085334181, "date": "2026-06-10T01:02:03+02:00", "tags": ["x", "y"]},
     "b/?% 漢": {"title": "zwei " * 200, "n": 0.5, "ok": True},
 }
+
+KEPT = {"a": b"one", "b/?% 漢": b"two", "c": None, "d": b"one"}
 
 
 @pytest.fixture
@@ -103,6 +106,40 @@ async def test_a_file_of_version_2_opens_whole_with_its_metadata(tmp_path: Path)
     ):
         page = await store.page(None, None, 10, None, read_filter(f'{{"must": [{condition}]}}'))
         assert [entry.id for entry in page.contents] == ids
+    await store.close()
+    await _is_whole(path)
+
+
+async def test_an_archive_from_before_originals_has_none_and_takes_them(tmp_path: Path) -> None:
+    path = tmp_path / "contents.sqlite"
+    path.write_bytes(gzip.decompress(VERSION_2.read_bytes()))
+    store = SqliteStore(path)
+    for content, preview in HELD:
+        assert await store.originals.lacks(content.id)
+        assert await store.originals.open(content.id) is None
+        await store.originals.give(content, KEPT[content.id] or b"three")
+        found = await store.originals.open(content.id)
+        assert found is not None
+        assert await found[1].read(0, 100) == (KEPT[content.id] or b"three")
+        found[1].close()
+        shown = await store.preview(content.id)
+        assert (shown[1] if shown else None) == preview
+    await store.close()
+
+
+async def test_a_file_of_version_3_opens_whole_with_its_originals(tmp_path: Path) -> None:
+    path = tmp_path / "contents.sqlite"
+    path.write_bytes(gzip.decompress(VERSION_3.read_bytes()))
+    picture = HELD[1][0].sha256.hex()
+    (tmp_path / "originals" / picture[:2]).mkdir(parents=True)
+    (tmp_path / "originals" / picture[:2] / picture).write_bytes(b"two")
+    store = SqliteStore(path)
+    for content_id, original in KEPT.items():
+        found = await store.originals.open(content_id)
+        assert (found is None) == (original is None)
+        if found is not None:
+            assert await found[1].read(0, 100) == original
+            found[1].close()
     await store.close()
     await _is_whole(path)
 

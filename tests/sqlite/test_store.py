@@ -232,7 +232,7 @@ def test_what_is_not_our_store_is_refused_and_left_as_it_is(make: Callable[[Path
 def test_the_refusal_of_another_version_says_which(path: Path) -> None:
     path.parent.mkdir()
     _unknown_version(path)
-    with pytest.raises(StoreError, match=r"schema version 99, this program knows 2"):
+    with pytest.raises(StoreError, match=r"schema version 99, this program knows 3"):
         SqliteStore(path)
 
 

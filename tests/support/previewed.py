@@ -9,9 +9,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from index_sidecar.archive.content import Content, Embedding, digest
+from index_sidecar.archive.content import Content, Embedding, digest, preview_of_text
 from index_sidecar.archive.metadata import Metadata
-from index_sidecar.embedding.previews import preview_of_image, preview_of_text
+from index_sidecar.embedding.previews import preview_of_image
 from index_sidecar.sqlite.store import SqliteStore
 
 from .contents import content_of
