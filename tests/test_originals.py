@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +12,14 @@ from typing import Any
 
 import pytest
 
+from clip_archive import AsyncArchive, Exported, Item, PartlyFailed
+from clip_archive.exporting import Export
 from index_sidecar.archive.content import digest
 from index_sidecar.settings import Settings
 
 from .support.erasing import on_disk
 from .support.fake_torchserve import PNG
-from .support.sidecar import Sidecar, path_of, running
+from .support.sidecar import ADMIN_KEY, Sidecar, path_of, running, with_keys
 
 TEXT = "Ein Text, länger als seine Vorschau. ".encode() * 40
 PICTURE = PNG + os.urandom(700_000)
@@ -169,6 +173,24 @@ async def test_who_is_reading_while_it_is_erased_gets_no_zeros(keeping: Settings
             assert large.startswith(got)
             assert len(got) < len(large)
         assert (await sidecar.call("GET", "/contents/p/original")).error == (404, "not_found")
+
+
+async def test_an_export_takes_texts_along_and_an_import_gives_them_back(settings: Settings, tmp_path: Path) -> None:
+    settings = with_keys(settings)
+    async with running(settings) as sidecar, AsyncArchive(sidecar.url, key=ADMIN_KEY) as archive:
+        await archive.add_contents([Item("t", TEXT.decode()), Item("u", "another")])
+        lines = [line async for line, found in archive.export_lines(Export(vectors=True, originals=True)) if found]
+        assert {(await archive.get_original(each))[:20] for each in ("t", "u")} == {TEXT[:20], b"another"}
+    other = replace(settings, data_dir=tmp_path / "other")
+    async with running(other) as sidecar, AsyncArchive(sidecar.url, key=ADMIN_KEY) as archive:
+        await archive.add_contents(Exported(line) for line in lines)
+        assert await archive.get_original("t") == TEXT
+        assert await archive.get_original("u") == b"another"
+        changed = {**json.loads(lines[0]), "id": "v"}
+        for original in (base64.b64encode(b"of other bytes").decode(), "###"):
+            with pytest.raises(PartlyFailed) as raised:
+                await archive.add_contents([Exported(json.dumps({**changed, "original": original}).encode())])
+            assert [each.error.code for each in raised.value.failures] == ["invalid_exported"]
 
 
 async def test_a_refused_picture_leaves_no_file(keeping: Settings) -> None:

@@ -97,6 +97,7 @@ def _tell(output: Output, result: Result, letters: Path | None, erased: int, dry
 @click.argument("target", default="-", type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--vectors", is_flag=True, help="With vectors: another archive needs no model to take them.")
 @click.option("--previews", is_flag=True, help="With their previews.")
+@click.option("--originals", is_flag=True, help="With the bytes of texts; pictures are had one by one.")
 @click.option("--numpy", "as_numpy", is_flag=True, help="A folder with vectors.npy and contents.jsonl.")
 @click.option("--user", help="Only what this user added.")
 @click.option("--type", "type_", type=click.Choice(["text", "image"]), help="Only contents of this type.")
@@ -108,6 +109,7 @@ def export(
     target: Path,
     vectors: bool,
     previews: bool,
+    originals: bool,
     as_numpy: bool,
     user: str | None,
     type_: Any,
@@ -119,7 +121,7 @@ def export(
 
     \b
     clip-archive export | jq .id
-    clip-archive export archive.ndjson --vectors --previews
+    clip-archive export archive.ndjson --vectors --previews --originals
     clip-archive export folder --numpy
     """
     chosen = {"user": user, "type": type_, "filter": json_option(filter_, "--filter")}
@@ -129,15 +131,16 @@ def export(
         count = write_numpy(target, archive.export(**chosen, vectors=True))
         output.one({"contents": count}, f"{count} contents written to {target}")
         return
+    with_what: dict[str, Any] = {"vectors": vectors, "previews": previews, "originals": originals}
     if str(target) == "-":
         stream = sys.stdout.buffer
-        for line, found in archive.export_lines(Export(**chosen, vectors=vectors, previews=previews)):
+        for line, found in archive.export_lines(Export(**chosen, **with_what)):
             if found is not None:
                 stream.write(line + b"\n")
         stream.flush()
         return
     with ExportFile(target) as file:
-        wanted = Export(**chosen, after=file.after, vectors=vectors, previews=previews)
+        wanted = Export(**chosen, after=file.after, **with_what)
         for line, found in archive.export_lines(wanted):
             file.write(line, found)
     output.one({"contents": file.count}, f"{file.count} contents written to {target}")
