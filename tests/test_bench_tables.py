@@ -52,3 +52,21 @@ def test_a_table_without_a_place_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "precision.json").write_text(json.dumps(MEASURED))
     with pytest.raises(ValueError, match=r"0 places for precision\.json"):
         tables.written("no comments here", tmp_path)
+
+
+def test_the_operators_page_sizes_by_what_was_measured() -> None:
+    page = (tables.FOLDER.parent / "docs" / "operating.md").read_text()
+    index = json.loads((tables.FOLDER / "index.json").read_text())
+    embedding = json.loads((tables.FOLDER / "embedding.json").read_text())
+    assert len(index["sizes"]) == 3
+    for each in index["sizes"]:
+        megabytes = [f"{each[name] / 1e6:,.0f}" for name in ("float32_bytes", "float16_bytes")]
+        approximate = "approximate_p50_ms" in each
+        megabytes.append(f"{each['approximate_bytes'] / 1e6:,.0f}" if approximate else "-")
+        ms = [f"{each['float32_p50_ms']:.1f}", f"{each['approximate_p50_ms']:.1f}" if approximate else "-"]
+        served = [f"{each['http_32_clients_per_s']:.0f}", f"{each['http_start_s']:.1f}"]
+        cells = " | ".join([f"{each['rows']:,}", *megabytes, *ms, *served])
+        assert f"| {cells} |" in page
+    told = {"short texts": "short_text", "texts of 77 tokens": "long_text", "images": "image"}
+    for contents, name in {**told, "photographs of 12 megapixels": "photo12mp"}.items():
+        assert f"| {contents} | {embedding[name + '_per_s']:.0f} |" in page

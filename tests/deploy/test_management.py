@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
+import subprocess
+import zipfile
+
+import pytest
 
 from ..support.real_servers import TorchServe, http
+from ..support.sidecar import ROOT
 
 
 def test_describe_scale_and_set_default(managed_torchserve: TorchServe) -> None:
@@ -50,3 +58,38 @@ def test_metrics_count_requests(torchserve: TorchServe) -> None:
     metrics = http("GET", f"http://127.0.0.1:{torchserve.ports[2]}/metrics", None, headers)
     assert metrics.status == 200
     assert b'ts_inference_requests_total{model_name="clip"' in metrics.body
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_a_second_version_comes_and_goes_by_the_commands_of_the_page(managed_torchserve: TorchServe) -> None:
+    first, second = managed_torchserve.model_store / "clip.mar", managed_torchserve.model_store / "clip-2.mar"
+    with zipfile.ZipFile(first) as source, zipfile.ZipFile(second, "w") as target:
+        for name in source.namelist():
+            data = source.read(name)
+            if name.endswith("MANIFEST.json"):
+                manifest = json.loads(data)
+                manifest["model"]["modelVersion"] = "2.0"
+                data = json.dumps(manifest).encode()
+            target.writestr(name, data)
+    section = (ROOT / "docs" / "operating.md").read_text().split("### A second version")[1].split("\n## ")[0]
+    there, back = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    environment = {**os.environ, "TOKEN": managed_torchserve.key("management")}
+
+    def run(commands: str) -> str:
+        ours = commands.replace("http://127.0.0.1:8081", managed_torchserve.management_url)
+        done = subprocess.run(["bash", "-eu"], input=ours, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def default() -> str:
+        return str(json.loads(managed_torchserve.manage("GET", "/models/clip").body)[0]["modelVersion"])
+
+    try:
+        assert '"modelVersion": "2.0"' in run(there)
+        assert default() == "2.0"
+        assert managed_torchserve.predict(b"a cat", "text").status == 200
+        run(there.splitlines()[0] + "\n" + back)
+        assert default() == "1.0"
+        assert managed_torchserve.manage("GET", "/models/clip/2.0").status == 404
+    finally:
+        second.unlink()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import logging
+import re
 import shutil
 import sqlite3
 import stat
+import subprocess
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -22,6 +24,7 @@ from index_sidecar.sqlite.migrations import Step
 from index_sidecar.sqlite.store import SqliteStore
 
 from ..support.contents import content_of, plain
+from ..support.sidecar import ROOT
 
 # Written by the program when its schema was of that version; id "gone" was deleted again.
 VERSION_1 = Path(__file__).with_name("version-1.sqlite.gz")
@@ -193,3 +196,20 @@ async def test_no_room_for_a_copy_is_told_before_anything_changes(path: Path) ->
         _open(path, 2, {1: _note_length})
     shutil.rmtree(path.with_name("contents.sqlite.v1"))
     await _is_whole(path)
+
+
+async def test_an_upgrade_is_rolled_back_by_the_commands_of_the_operators_page(path: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    path = path.rename(data / path.name)
+    store = SqliteStore(path)
+    await store.put(content_of("e"))
+    await store.close()
+    (data / "contents.sqlite-wal").touch()  # as a sidecar that was killed leaves one
+    section = (ROOT / "docs" / "operating.md").read_text().split("## Upgrade and roll-back")[1].split("\n## ")[0]
+    (commands,) = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    subprocess.run(["bash", "-eu", "-c", commands], cwd=tmp_path, check=True)
+    assert _rows(path, "PRAGMA user_version") == [(1,)]
+    assert _rows(path, "SELECT id FROM contents ORDER BY id") == [(content.id,) for content, _ in HELD]
+    assert {each.name for each in (data / "newer").iterdir()} == {"contents.sqlite", "contents.sqlite-wal"}
+    assert {each.name for each in data.iterdir()} == {"contents.sqlite", "lock", "newer"}

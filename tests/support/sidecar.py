@@ -171,6 +171,8 @@ def free_port() -> int:
 class SidecarProcess:
     """`python -m index_sidecar`, which survives nothing but keeps its port and its folder over restarts."""
 
+    module = "index_sidecar"
+
     def __init__(self, data_dir: Path, torchserve_url: str, key_file: Path, **environment: str) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -190,7 +192,7 @@ class SidecarProcess:
         """Start it without waiting for anything."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "index_sidecar"], stderr=log, env=self.environment, cwd=ROOT
+                [sys.executable, "-m", self.module], stderr=log, env=self.environment, cwd=ROOT
             )
         return self.process
 
