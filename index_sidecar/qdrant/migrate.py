@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from tqdm import tqdm
 
@@ -33,7 +33,7 @@ QDRANT_TIMEOUT_S count, too. DATA_DIR is only read. Contents that are in the col
 error, since two archives would be mixed: name an empty collection, as in qdrant://HOST/COLLECTION.
 """
 _CONTENTS_A_STEP = 100
-_A_CALL = 20  # with previews and texts of 1 MB below the 32 MB that Qdrant takes at once
+_TEXTS_A_CALL_BYTES = 16 << 20  # with all else below the 32 MB that Qdrant takes at once
 _SAMPLE = 500
 
 
@@ -58,15 +58,13 @@ async def copy(source: Archive, target: QdrantStore, progress: Callable[[int], o
     while page := await asyncio.to_thread(next, pages, None):
         there = {content.id: content for content in await target.get_many([content.id for content in page])}
         missing = [content for content in page if not _same(content, there.get(content.id))]
-        count = len(missing)
-        while some := missing[:_A_CALL]:
-            missing = missing[_A_CALL:]
+        texts = await _texts(source, missing)
+        for some in _calls(missing, texts):
             previews = [await source.preview(content.id) for content in some]
             await target.put_all(
-                [(content, found[1] if found else None) for content, found in zip(some, previews, strict=True)],
-                await _texts(source, some),
+                [(content, found[1] if found else None) for content, found in zip(some, previews, strict=True)], texts
             )
-        sent += count
+        sent += len(missing)
         progress(len(page))
     return sent
 
@@ -80,6 +78,20 @@ async def _texts(source: Archive, contents: Sequence[Content]) -> dict[str, byte
             found[content.id] = await kept.read(0, kept.size)
             kept.close()
     return found
+
+
+def _calls(contents: Sequence[Content], texts: Mapping[str, bytes]) -> Iterator[list[Content]]:
+    """As many as one call takes, at a time."""
+    some: list[Content] = []
+    size = 0
+    for content in contents:
+        size += len(texts.get(content.id, b""))
+        if some and size > _TEXTS_A_CALL_BYTES:
+            yield some
+            some, size = [], len(texts.get(content.id, b""))
+        some.append(content)
+    if some:
+        yield some
 
 
 async def compare(source: Archive, target: QdrantStore) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+from index_sidecar.qdrant.migrate import copy
 from index_sidecar.qdrant.store import QdrantStore
+from index_sidecar.sqlite.store import SqliteStore
 
 from ..support.contents import content_of, plain
 
@@ -38,3 +41,16 @@ async def test_a_text_is_kept_with_its_point(store: QdrantStore) -> None:
     assert await _original(store, "b") is None
     await store.delete("a")
     assert await _original(store, "a") is None
+
+
+async def test_a_move_to_a_cluster_takes_texts_along(store: QdrantStore, tmp_path: Path) -> None:
+    source = SqliteStore(tmp_path / "data" / "contents.sqlite")
+    large = b"x" * (6 << 20)  # of which no call takes all
+    texts = {"a": TEXT, **{f"large {number}": large + b"%d" % number for number in range(4)}}
+    for content_id, text in texts.items():
+        await source.put(content_of(content_id, text), None, text)
+    await source.put(content_of("without", TEXT), SHOWN)
+    assert await copy(source, store, lambda _: None) == 6
+    assert {each: await _original(store, each) for each in texts} == texts
+    assert await store.originals.lacks("without")
+    await source.close()
