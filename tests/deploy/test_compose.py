@@ -49,6 +49,15 @@ def test_only_the_sidecar_can_be_reached_and_only_from_this_machine() -> None:
         assert f"\n{name}127.0.0.1" in config
 
 
+@pytest.mark.parametrize("name", ["public", "qdrant"])
+def test_secrets_are_taken_from_the_folder_that_git_leaves_out(name: str) -> None:
+    """Compose reads paths of every file from the folder of the first one, which is the repository's root."""
+    text = (ROOT / f"deploy/{name}.compose.yml").read_text()
+    files = re.findall(r"file: \"?(?:\$\{\w+:-)?([^}\"\s]+)", text.split("\nsecrets:")[1])
+    assert files
+    assert all(each.startswith("./secrets/") for each in files), files
+
+
 def test_watching_publishes_prometheus_to_this_machine_and_nothing_of_torchserve() -> None:
     services = compose("deploy/monitoring.compose.yml")["services"]
     torchserve, prometheus = services["torchserve"], services["prometheus"]
