@@ -43,7 +43,6 @@ class ContentService:
         keeps: Collection[ContentType] = (),
     ) -> None:
         """`erase_wait_s`: how long a call that erases waits for the overwriting, which goes on all the same.
-
         `queue_s`: how long a recommendation, or a search that looks deep, may wait for its turn; `write_limit_s`: how
         long a write may take; `keeps`: of which types the originals are kept.
         """
