@@ -60,12 +60,12 @@ class QdrantCollection:
             raise StoreError(f"Qdrant refuses to work for us ({error}): is QDRANT_API_KEY_FILE right?") from error
 
     async def answers(self) -> None:
-        """Raises StorageUnavailable unless some node can read the collection now, or says that there is none yet."""
+        """Raises StorageUnavailable unless some node can read the collection, or says that there is none yet."""
         try:
             if self._fingerprint is None:
-                await self._nodes.first("GET", self._path)
+                await self._nodes.check("GET", self._path)
             else:
-                await self._nodes.first("POST", self._path + "/points/count", {"exact": False})
+                await self._nodes.check("POST", self._path + "/points/count", {"exact": False})
         except Refused as error:
             if error.status != 404:
                 raise _wrong(error) from error

@@ -28,6 +28,7 @@ _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
 _LOOK_AGAIN_S = 0.05
 _RETRY_AFTER_S = 2  # another node takes over within seconds
+_STILL_WORKS_S = 5.0  # after its last success a cluster whose calls hang is taken to be changing over
 
 
 @dataclass(slots=True)
@@ -58,6 +59,7 @@ class Nodes:
         # Sidecars spread over the nodes, unless `first` says otherwise.
         self._current = random.randrange(len(nodes)) if first is None else first  # noqa: S311
         self._rest = Rest(key_file)
+        self._succeeded = -_STILL_WORKS_S  # when the last call did, at any node
         self.timeout_s = timeout_s
 
     async def close(self) -> None:
@@ -81,10 +83,12 @@ class Nodes:
             logger.error("no node of Qdrant did %s %s within %g s", method, path, self.timeout_s)
             raise unavailable() from error
 
-    async def first(self, method: str, path: str, body: Any = None, within_s: float = 1.0) -> Any:
-        """The `result` of the node that answers first, all being asked at once; for a call that costs little.
+    async def check(self, method: str, path: str, body: Any = None, within_s: float = 1.0) -> None:
+        """See that some node does a call that costs little, all being asked at once.
 
-        Raises Refused when that is its answer, StorageUnavailable when none has one within the time.
+        Where a node vanished, the living ones may wait for it in this very call while they do others: a call that hangs
+        tells nothing while another succeeded a moment ago. Raises Refused when that is the answer of the first that has
+        one, StorageUnavailable when all fail, or hang longer.
         """
         data = json.dumps(body).encode() if body is not None else None
         asked = [asyncio.create_task(self._ask(node, method, path, data, {})) for node in self._nodes]
@@ -92,11 +96,13 @@ class Nodes:
             async with asyncio.timeout(within_s):
                 for answer in asyncio.as_completed(asked):
                     try:
-                        return await answer
+                        await answer
+                        return
                     except (NodeFails, NotDone) as error:
                         logger.debug("not from this node: %s", error)
         except TimeoutError:
-            pass
+            if time.monotonic() - self._succeeded < _STILL_WORKS_S:
+                return
         finally:
             drop(*asked)
         raise unavailable()
@@ -172,6 +178,7 @@ class Nodes:
             node.works()
             raise
         node.works()
+        self._succeeded = node.answered
         return result
 
 

@@ -75,17 +75,19 @@ async def test_a_node_that_vanishes_holds_up_no_search_and_fails_no_add(
                 group.create_task(calls.keep("search", lambda s=sidecar: s.retrieve(b"0", k="3"), 0.02))  # type: ignore[misc]
                 group.create_task(calls.keep("ready", lambda s=sidecar: s.call("GET", "/ready"), 0.1))  # type: ignore[misc]
             await asyncio.sleep(2)
+            calm_s = max(calls.slowest_s("search"), calls.slowest_s("ready"))
             here[2].vanish()
-            await asyncio.sleep(20)
+            await asyncio.sleep(15)  # Qdrant takes up to 9 to call it dead
             here[2].come_back()
-            await asyncio.sleep(5)
+            await asyncio.sleep(3)
             calls.stopping = True
         for kind, seen in calls.seen.items():
             print(f"{kind}: {len(seen)} calls, slowest {calls.slowest_s(kind):.2f} s, statuses {calls.statuses(kind)}")
         assert calls.statuses("search") == calls.statuses("ready") == {200}
         assert calls.statuses("add") == {201}
-        assert calls.slowest_s("search") < 4
-        assert calls.slowest_s("ready") < 2
+        # What a node that is gone costs, and on a machine that is slow what a call may cost without that.
+        assert calls.slowest_s("search") < 4 + 5 * calm_s
+        assert calls.slowest_s("ready") < 2 + 5 * calm_s
         for content_id, data in added:
             assert await other.found(data, k="1") == [content_id]
     # The two that live are never called failing for what the third does.

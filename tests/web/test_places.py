@@ -28,21 +28,22 @@ async def _scroll_to(page: Page, count: int) -> None:
 
 
 async def _place(page: Page) -> tuple[str, int]:
-    """The first content in the window, and where it is."""
+    """The first content in the window, and where it is, once one is there."""
     await page.wait_for_timeout(150)
-    found = await page.evaluate(
+    found = await page.wait_for_function(
         """() => { const below = document.querySelector('header').getBoundingClientRect().bottom;
         for (const tile of document.querySelectorAll('.tile')) {
           const { top, bottom } = tile.getBoundingClientRect();
           if (bottom > below) return [tile.querySelector('a').hash.split('open=')[1], Math.round(top)];
         } }"""
     )
-    return found[0], found[1]
+    content_id, top = await found.json_value()
+    return content_id, top
 
 
 async def _is_at(page: Page, place: tuple[str, int], how: str) -> None:
     now = place
-    for _ in range(20):  # an answer has to come first
+    for _ in range(60):  # an answer has to come first
         now = await _place(page)
         if now[0] == place[0] and abs(now[1] - place[1]) <= 1:  # a pixel is what rounding may move
             return
@@ -51,12 +52,13 @@ async def _is_at(page: Page, place: tuple[str, int], how: str) -> None:
 
 async def _middle(page: Page) -> tuple[float, float]:
     """Of a tile that is wholly in the window: to click there scrolls nothing."""
-    found = await page.evaluate(
+    found = await page.wait_for_function(
         """() => [...document.querySelectorAll('.tile')].map((tile) => tile.getBoundingClientRect())
           .filter(({ top, bottom }) => top > 250 && bottom < innerHeight)
-          .map((box) => [box.x + box.width / 2, box.y + 60])"""
+          .map((box) => [box.x + box.width / 2, box.y + 60])[0]"""
     )
-    return found[0][0], found[0][1]
+    x, y = await found.json_value()
+    return x, y
 
 
 @pytest.mark.parametrize("address", ["/", "/#q=a+sentence&cut=all"], ids=["newest", "asked"])
