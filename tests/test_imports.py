@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import ast
+import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from .support.sidecar import ROOT
 
@@ -71,3 +75,20 @@ def test_packages_import_inward(path: Path) -> None:
 def test_the_handler_knows_nothing_of_the_sidecar(path: Path) -> None:
     tops = {name.split(".")[0] for name in _imported(path.read_text(), ("handler",))}
     assert not tops & {"index_sidecar", "aiohttp", "faiss", "sqlite3"}
+
+
+@pytest.mark.parametrize(
+    ("package", "files"), [("index_sidecar", ("sidecar", "otel")), ("clip_archive", ("client", "sidecar"))]
+)
+def test_what_is_imported_is_asked_for(package: str, files: tuple[str, ...]) -> None:
+    """A container and a wheel's user have what the package asks for, and nothing that the tests brought along."""
+    lines = [line for file in files for line in (ROOT / f"deploy/requirements/{file}.in").read_text().splitlines()]
+    asked = {canonicalize_name(Requirement(line).name) for line in lines if line and line[0] != "#"}
+    tops = {
+        name.split(".")[0]
+        for path in (ROOT / package).rglob("*.py")
+        for name in _imported(path.read_text(), (package, *path.parent.relative_to(ROOT / package).parts))
+    }
+    brought = packages_distributions()
+    foreign = tops - sys.stdlib_module_names - {package, "index_sidecar", "clip_archive", "__future__"}
+    assert {top for top in foreign if not asked & {canonicalize_name(each) for each in brought.get(top, ())}} == set()

@@ -25,6 +25,11 @@ def test_docker_compose_accepts_the_file(files: tuple[str, ...]) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "deploy").glob("*.compose.yml")), ids=lambda path: path.name)
+def test_an_override_names_no_file_outside_the_repository(path: Path) -> None:
+    assert "../" not in path.read_text()  # compose takes each path from the folder of the first file
+
+
 @pytest.mark.parametrize("name", ["torchserve", "sidecar"])
 def test_hadolint_finds_nothing_in_the_dockerfile(name: str) -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
