@@ -1,4 +1,4 @@
-"""Run the index sidecar: python -m index_sidecar; or move its archive to a cluster: ... migrate --to qdrant://..."""
+"""Run the index sidecar: python -m index_sidecar; or do something else with its archive: ... --help names what."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from .qdrant.nodes import Nodes
 from .qdrant.store import QdrantStore
 from .qdrant.url import QdrantUrl, qdrant_url
 from .settings import Settings, SettingsError
+from .sqlite import command as backups
+from .sqlite.manifest import BackupError
 from .sqlite.store import SqliteStore
 
 
@@ -38,6 +40,8 @@ def main() -> None:
         _migrate(settings, arguments)
     elif arguments.command == "keys":
         _keys(settings, arguments)
+    elif arguments.command in backups.HELP:
+        _backups(settings, arguments)
     else:
         _serve(settings)
 
@@ -67,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     access.add_arguments(keys)
+    backups.add_commands(commands)
     return parser
 
 
@@ -90,6 +95,20 @@ def _keys(settings: Settings, arguments: argparse.Namespace) -> None:
         print(f"index_sidecar: {error}", file=sys.stderr)
         sys.exit(1)
     print("\n".join(lines))
+
+
+def _backups(settings: Settings, arguments: argparse.Namespace) -> None:
+    try:
+        if settings.index_url != "faiss":
+            raise BackupError("INDEX_URL names a cluster: back it up by Qdrant's own snapshots")
+        database = settings.data_dir / "contents.sqlite"
+        backups.run(arguments, database, settings.path_of_backups, settings.backup_keep)
+    except (BackupError, StoreError, OSError) as error:
+        print(f"index_sidecar: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("index_sidecar: interrupted; the next backup clears up what this one left", file=sys.stderr)
+        sys.exit(130)
 
 
 def _qdrant_url(value: str) -> QdrantUrl:

@@ -86,6 +86,10 @@ class Settings:
         values.originals,
         "bytes kept as they came: of texts; of all, pictures as files in DATA_DIR, too; of none",
     )
+    backup_dir: Path | None = _setting(
+        None, values.optional_path, "folder of backups, better on another disk; backups in DATA_DIR when not said"
+    )
+    backup_keep: int = _setting(7, values.whole(0, 100_000), "newest backups that a new one leaves there; 0: all")
     max_decode_bytes: int = _setting(
         1024 * 1024 * 1024,
         values.whole(1 << 20, 1 << 40),
@@ -176,6 +180,11 @@ class Settings:
     def path_of_keys(self) -> Path:
         """The file of API keys."""
         return self.keys_file or self.data_dir / "keys.json"
+
+    @property
+    def path_of_backups(self) -> Path:
+        """The folder of backups."""
+        return self.backup_dir or self.data_dir / "backups"
 
     @classmethod
     def help(cls) -> str:

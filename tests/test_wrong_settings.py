@@ -27,6 +27,7 @@ from index_sidecar.settings import Settings, SettingsError
         ("TORCHSERVE_CONNECTIONS", "0"),
         ("PREVIEWS", "0"),
         ("ORIGINALS", "pictures"),
+        ("BACKUP_KEEP", "-1"),
         ("QUEUE_S", "0"),
         ("QUEUE_S", "1e3"),
         ("ACCESS", "none"),

@@ -24,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ..archive.errors import StorageUnavailable
+from .disk import sync
 from .faults import Faults
 from .opened import OpenedFile
 
@@ -105,7 +106,7 @@ class OriginalFiles:
                 left = left[file.write(left) or 0 :]
             file.truncate()
             os.fsync(file.fileno())
-        _sync(path.parent)
+        sync(path.parent)
         return True
 
     @contextlib.contextmanager
@@ -127,7 +128,7 @@ class OriginalFiles:
             if folder not in self._made:
                 with contextlib.suppress(FileExistsError):
                     folder.mkdir(0o700)
-                _sync(folder.parent)  # also where another thread has just made it
+                sync(folder.parent)  # also where another thread has just made it
                 self._made.add(folder)
 
     async def open(self, sha256: bytes) -> OpenedFile | None:
@@ -207,12 +208,4 @@ def _erase(path: Path) -> None:
             left -= file.write(memoryview(zeros)[: min(left, len(zeros))]) or 0
         os.fsync(file.fileno())
     path.unlink()
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(path.parent)

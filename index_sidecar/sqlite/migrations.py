@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..archive.errors import StoreError
 from . import metadata, originals
+from .disk import sync
 
 logger = logging.getLogger(__name__)
 
@@ -75,17 +76,9 @@ def _copy(path: Path, version: int) -> Path:
         os.close(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(unfinished)) as target:
             source.backup(target)
-        _sync(unfinished)
+        sync(unfinished)
         unfinished.replace(copy)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
     return copy
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
