@@ -91,14 +91,14 @@ class Nodes:
         one, StorageUnavailable when all fail, or hang longer.
         """
         data = json.dumps(body).encode() if body is not None else None
-        asked = [asyncio.create_task(self._ask(node, method, path, data, {})) for node in self._nodes]
+        asked = [asyncio.create_task(self._ask_until_done(node, method, path, data)) for node in self._nodes]
         try:
             async with asyncio.timeout(within_s):
                 for answer in asyncio.as_completed(asked):
                     try:
                         await answer
                         return
-                    except (NodeFails, NotDone) as error:
+                    except NodeFails as error:
                         logger.debug("not from this node: %s", error)
         except TimeoutError:
             if time.monotonic() - self._succeeded < _STILL_WORKS_S:
@@ -110,6 +110,15 @@ class Nodes:
     async def one_is_gone(self) -> bool:
         """Whether some node neither answered a moment ago nor gives a sign of life."""
         return not all(await asyncio.gather(*(self._is_alive(node) for node in self._nodes)))
+
+    async def _ask_until_done(self, node: _Node, method: str, path: str, data: bytes | None) -> Any:
+        """Of one node: what it did not do it may have asked of one that is gone."""
+        while True:
+            try:
+                return await self._ask(node, method, path, data, {})
+            except NotDone as error:
+                logger.debug("not yet from this node: %s", error)
+                await asyncio.sleep(_FIRST_PAUSE_S)
 
     async def _until_done(self, method: str, path: str, data: bytes | None, query: dict[str, str]) -> Any:
         pause, tries = _FIRST_PAUSE_S, 0
