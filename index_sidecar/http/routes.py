@@ -204,7 +204,7 @@ CALLS = (
     Call("GET", "/export", export.export, _EXPORTED, TAKEN_BY_EXPORT, Role.ADMIN, meeting=_STORE),
     Call("GET", "/index", status.index, _INDEX, meeting=_STORE),
     Call("GET", "/health", status.health, _HEALTH, role=None),
-    Call("GET", "/metrics", metrics.metrics, _METRICS),
+    Call("GET", "/metrics", metrics.metrics, _METRICS, role=Role.ADMIN),
     Call("GET", "/livez", status.livez, _LIVES, role=None),
     Call("GET", "/ready", status.ready, _READY, role=None, meeting=(*_SEARCH, Meets.MODEL)),
     Call("GET", "/caller", status.caller, _CALLER, role=None),

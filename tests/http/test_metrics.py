@@ -129,12 +129,13 @@ async def test_two_sidecars_in_one_process_count_apart(settings: Settings, sidec
         assert _value(await _scrape(second), "clip_contents", type="text") == 0
 
 
-async def test_the_smallest_role_may_scrape_and_nobody_without_a_key(locked: Settings) -> None:
+async def test_an_admin_alone_may_scrape(locked: Settings) -> None:
     client: TestClient[Any, Any]
     async with serving(locked) as server, TestClient(server) as client:
-        reader = {"Authorization": f"Bearer {key(locked, Role.READER)}"}
-        assert [(await client.get("/metrics", headers=each)).status for each in ({}, reader)] == [401, 200]
-        text = await (await client.get("/metrics", headers=reader)).text()
+        callers = [{}, *({"Authorization": f"Bearer {key(locked, role)}"} for role in Role)]
+        assert [role.word for role in Role] == ["reader", "writer", "admin"]
+        assert [(await client.get("/metrics", headers=each)).status for each in callers] == [401, 403, 403, 200]
+        text = await (await client.get("/metrics", headers=callers[-1])).text()
     assert 'clip_errors_total{code="missing_key"} 1.0' in text
 
 
