@@ -52,6 +52,8 @@ class Content:
     created: float
     embedding: Embedding = field(repr=False)
     metadata: Metadata = field(default_factory=dict)
+    key: int | None = field(default=None, compare=False)
+    """Its number in the store, by which a selection names it; None before it is stored, or where there is none."""
 
     @property
     def entry(self) -> Entry:
@@ -75,6 +77,7 @@ class Entry:
 class VectorPage(NamedTuple):
     """What an index holds of some stored contents, by column; `vectors` is (len(ids), 512) float32."""
 
+    keys: Sequence[int]
     ids: Sequence[str]
     users: Sequence[str | None]
     sha256s: Sequence[bytes]

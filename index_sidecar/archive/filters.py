@@ -15,6 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
+import numpy as np
+import numpy.typing as npt
+
 from .errors import InvalidInput
 from .metadata import DAY, MAX_BYTES, NAME, Number, NumberKind, instant, is_scalar, term_of
 from .strict_json import read_json
@@ -64,10 +67,10 @@ Condition = Match | Range | Filter
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """A filter, and the ids that pass it where the store finds them: None where the index itself does."""
+    """A filter, and the keys of what passes it, ascending, where the store finds that: None where the index does."""
 
     filter: Filter
-    ids: Sequence[str] | None = None
+    keys: npt.NDArray[np.int64] | None = None
 
 
 def read_filter(text: str | bytes, place: str = "$") -> Filter:

@@ -40,11 +40,13 @@ class Written:
 
     `gone` are the ids of what was deleted. The bytes of that, and of what was replaced, are overwritten in the
     background; `overwritten` is done when they are in no file, cancelled when the program ends before that or the
-    engine does not tell, and None where there is nothing to overwrite.
+    engine does not tell, and None where there is nothing to overwrite. `key` is that of what was put, in a store that
+    has keys.
     """
 
     gone: Sequence[str]
     overwritten: Future[None] | None = None
+    key: int | None = None
 
     async def is_overwritten(self, within_s: float) -> bool:
         """False when that takes longer: it goes on all the same."""

@@ -89,7 +89,7 @@ class Writes:
     async def _put(self, content: Content, preview: bytes | None, original: bytes | None) -> Written:
         with stage("commit"):
             written = await self._store.put(content, preview, original)
-        await self._index_step(self._index.upsert([content]))
+        await self._index_step(self._index.upsert([replace(content, key=written.key)]))
         return written
 
     async def _give(self, content: Content, original: bytes) -> None:

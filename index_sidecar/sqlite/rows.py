@@ -39,7 +39,7 @@ CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 VECTOR = "(SELECT bytes FROM vectors WHERE vectors.block = contents.block)"
 MODEL = "SELECT value FROM meta WHERE name = 'model'"
 ENTRY = f"id, type, user, sha256, created, truncated, {metadata.COLUMN}"
-CONTENT = f"{ENTRY}, {VECTOR}, ({MODEL})"
+CONTENT = f"{ENTRY}, {VECTOR}, ({MODEL}), key"
 
 
 def entry(row: Row) -> Entry:
@@ -50,6 +50,6 @@ def entry(row: Row) -> Entry:
 
 def content(row: Row) -> Content:
     """What the columns CONTENT hold."""
-    content_id, content_type, user, sha256, created, truncated, told, vector, fingerprint = row
+    content_id, content_type, user, sha256, created, truncated, told, vector, fingerprint, key = row
     embedding = Embedding(np.frombuffer(vector, "<f4"), fingerprint, bool(truncated))
-    return Content(content_id, content_type, user, sha256, created, embedding, metadata.read(told))
+    return Content(content_id, content_type, user, sha256, created, embedding, metadata.read(told), key)

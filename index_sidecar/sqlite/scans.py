@@ -46,8 +46,8 @@ class Scans:
     def pages(self, content_type: ContentType, batch: int) -> Iterator[VectorPage]:
         """The contents of a type in the order they were first added: what is added again meanwhile can come again."""
         for page in self._pages(batch, PAGE, content_type):
-            _, ids, users, sha256s, vectors = zip(*page, strict=True)
-            yield VectorPage(ids, users, sha256s, np.frombuffer(b"".join(vectors), "<f4").reshape(-1, DIMENSION))
+            keys, ids, users, sha256s, vectors = zip(*page, strict=True)
+            yield VectorPage(keys, ids, users, sha256s, np.frombuffer(b"".join(vectors), "<f4").reshape(-1, DIMENSION))
 
     def _pages(self, batch: int, query: str, *values: str) -> Iterator[list[Row]]:
         """No read is longer than a page: while one lasts, nothing that was erased can be overwritten."""

@@ -101,7 +101,7 @@ class SqliteStore(Scans):
         head = (content.id, content.type, content.user, content.sha256, content.created, int(embedding.truncated))
         vector = embedding.vector.astype("<f4").tobytes()
 
-        def put(connection: sqlite3.Connection) -> tuple[None, TakenAway]:
+        def put(connection: sqlite3.Connection) -> tuple[int, TakenAway]:
             connection.execute(_SET_MODEL, (embedding.fingerprint,))
             _check_model(connection.execute(rows.MODEL).fetchone()[0], embedding.fingerprint)
             replaced = connection.execute(_HELD, (content.id,)).fetchall()
@@ -115,13 +115,13 @@ class SqliteStore(Scans):
             told = metadata.take(connection, content.metadata)
             (key,) = connection.execute(_PUT, (*head, block, shown, told, listed)).fetchone()
             metadata.enter(connection, key, content.metadata)
-            return None, TakenAway(len(replaced), originals.let_go(connection, _pictures(replaced)))
+            return key, TakenAway(len(replaced), originals.let_go(connection, _pictures(replaced)))
 
         async with self.originals.preparing(content, original) as prepared:
             committed = await self.database.write(put)
         self._fingerprint = embedding.fingerprint
         self._selections.changed()
-        return Written([], committed.overwritten)
+        return Written([], committed.overwritten, committed.result)
 
     async def set_metadata(self, content_id: str, told: Metadata) -> Written | None:
         """Replace a content's metadata, which is erased, durably; None when there is no such content."""
@@ -169,12 +169,12 @@ class SqliteStore(Scans):
 
     async def get_many(self, ids: Sequence[str]) -> list[Content]:
         """The contents stored under some ids, in the order they were first added."""
-        query = f"SELECT key, {rows.CONTENT} FROM contents WHERE id IN (SELECT value FROM json_each(?))"
-        found: list[tuple[int, Content]] = []
+        query = f"SELECT {rows.CONTENT} FROM contents WHERE id IN (SELECT value FROM json_each(?))"
+        found: dict[int, Content] = {}
         for first in range(0, len(ids), _IDS_A_READ):
             some = json.dumps(list(ids[first : first + _IDS_A_READ]))
-            found += await self.database.reader.rows(lambda row: (row[0], rows.content(row[1:])), query, some)
-        return [content for _, content in sorted(dict(found).items())]
+            found.update(await self.database.reader.rows(lambda row: (row[-1], rows.content(row)), query, some))
+        return [content for _, content in sorted(found.items())]
 
     async def same_bytes(self, sha256: bytes, content_type: ContentType) -> list[Content]:
         """Contents of these bytes, in the order they were first added; at most 100."""
@@ -187,7 +187,7 @@ class SqliteStore(Scans):
         return found[0] if found else None
 
     async def select(self, filter: Filter) -> Selected:
-        """The ids that pass a filter now, with their keys."""
+        """The keys of what passes a filter now."""
         return await self._selections.select(filter)
 
     async def page(

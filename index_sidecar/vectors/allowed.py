@@ -6,8 +6,6 @@ here are of one core's time, at 300,000 rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import repeat
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -15,7 +13,7 @@ import numpy.typing as npt
 
 from ..archive.filters import Selection
 from .owners import Owners
-from .rows import Allowed, Codes, Lists, Rows
+from .rows import Allowed, Codes, Keys, Lists, Rows
 
 _PASSED_OVER = 0.06  # a row that is not allowed, where few are
 _UNFORESEEN = 3.8  # more for an allowed row among others: neither memory nor branches are foreseen
@@ -74,14 +72,13 @@ class AllowedRows:
         if self._kept:
             self._kept.clear()
 
-    def of(self, selection: Selection, row_of: Mapping[str, int], owners: Owners, without_user: str | None) -> Among:
-        """Those of its ids that have a row; without a user's, where one is named."""
+    def of(self, selection: Selection, keys: Keys, owners: Owners, without_user: str | None) -> Among:
+        """Of rows with these keys those that it names; without a user's, where one is named."""
         of_users = self._kept.setdefault(selection, {})
         user = without_user if owners.count(without_user) else None
         if None not in of_users:
-            ids = selection.ids or ()
-            found = np.fromiter(map(row_of.get, ids, repeat(-1)), np.int64, len(ids))
-            of_users[None] = Among(np.sort(found[found >= 0]))
+            chosen = np.empty(0, np.int64) if selection.keys is None else selection.keys
+            of_users[None] = Among(np.flatnonzero(np.isin(keys, chosen)))
         if user not in of_users:
             if len(of_users) > _USERS:
                 del of_users[list(of_users)[1]]

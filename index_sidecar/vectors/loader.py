@@ -78,7 +78,7 @@ class IndexLoader:
                 if appended is not None:
                     appended.result()
                 appended = appender.submit(shelf.vectors.append, page.vectors, lists)
-                shelf.enter(page.ids, page.users, prints)
+                shelf.enter(page.keys, page.ids, page.users, prints)
             if appended is not None:
                 appended.result()
 
@@ -88,8 +88,14 @@ def _unknown(shelf: Shelf, page: VectorPage) -> VectorPage:
     new = [place for place, content_id in enumerate(page.ids) if content_id not in shelf]
     if len(new) == len(page.ids):
         return page
-    ids, users, sha256s = page.ids, page.users, page.sha256s
-    return VectorPage([ids[n] for n in new], [users[n] for n in new], [sha256s[n] for n in new], page.vectors[new])
+    keys, ids, users, sha256s = page.keys, page.ids, page.users, page.sha256s
+    return VectorPage(
+        [keys[n] for n in new],
+        [ids[n] for n in new],
+        [users[n] for n in new],
+        [sha256s[n] for n in new],
+        page.vectors[new],
+    )
 
 
 def _read_ahead(pages: Iterator[VectorPage], reader: ThreadPoolExecutor) -> Iterator[VectorPage]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 Codes = npt.NDArray[np.uint8]
 Scores = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
+Keys = npt.NDArray[np.int64]  # of the store, by row: 0 where it gave none
 Lists = npt.NDArray[np.int64]
 Prints = npt.NDArray[np.uint64]  # the first 8 bytes of each row's SHA-256, which tell its vector from all others
 Allowed = npt.NDArray[np.bool_]  # by row: whether it may be found

@@ -15,7 +15,7 @@ from .allowed import AllowedRows, Among
 from .approximate import ApproximateVectors
 from .exact import DType, ExactVectors
 from .owners import Owners
-from .rows import MARGIN, SLACK, Prints, Rows, Scores, prints_of, with_room
+from .rows import MARGIN, SLACK, Keys, Prints, Rows, Scores, prints_of, with_room
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,8 @@ class Shelf:
         self.owners = Owners()
         self._allowed = AllowedRows()
         self._row_of: dict[str, int] = {}
-        self._prints: Prints = np.empty(1024, np.uint64)  # only the first len(ids) count
+        self._prints: Prints = np.empty(1024, np.uint64)  # of these two only the first len(ids) count
+        self._keys: Keys = np.empty(1024, np.int64)
         self._touched: set[int] | None = None
         self._changes: dict[str, Content | None] | None = None
 
@@ -111,16 +112,19 @@ class Shelf:
         if new:
             self.vectors.append(np.stack([content.embedding.vector for content in new]))
             prints = prints_of([content.sha256 for content in new])
-            self.enter([content.id for content in new], [content.user for content in new], prints)
+            keys, ids, users = zip(*((content.key or 0, content.id, content.user) for content in new), strict=True)
+            self.enter(keys, ids, users, prints)
         if self._changes is not None:
             self._changes.update((content.id, content) for content in contents)
 
-    def enter(self, ids: Sequence[str], users: Sequence[str | None], prints: Prints) -> None:
+    def enter(self, keys: Sequence[int], ids: Sequence[str], users: Sequence[str | None], prints: Prints) -> None:
         """Say what the rows belong to that the vectors have at their end and the shelf does not know yet."""
         self._allowed.clear()
         first, end = len(self), len(self) + len(ids)
         self._prints = with_room(self._prints, end)
         self._prints[first:end] = prints
+        self._keys = with_room(self._keys, end)
+        self._keys[first:end] = keys
         self.owners.extend(users)
         self.ids += ids
         self._row_of.update(zip(ids, range(first, end), strict=True))
@@ -130,6 +134,7 @@ class Shelf:
     def _replace(self, row: int, content: Content) -> None:
         self._allowed.clear()
         self._prints[row] = prints_of([content.sha256])[0]
+        self._keys[row] = content.key or 0
         self.vectors.overwrite(row, content.embedding.vector)
         self.owners[row] = content.user
         if self._touched is not None:
@@ -148,6 +153,7 @@ class Shelf:
             self.ids[row] = self.ids[last]
             self._row_of[self.ids[row]] = row
             self._prints[row] = self._prints[last]
+            self._keys[row] = self._keys[last]
         self.ids.pop()
         self.owners.remove(row)
         self.vectors.remove(row)
@@ -165,7 +171,8 @@ class Shelf:
 
     def _search_among(self, query: Query, selection: Selection) -> list[Hit]:
         """The k best of what is selected, ties by id."""
-        return self._best_among(query, self._allowed.of(selection, self._row_of, self.owners, query.without_user))
+        keys = self._keys[: len(self)]
+        return self._best_among(query, self._allowed.of(selection, keys, self.owners, query.without_user))
 
     def _best_among(self, query: Query, among: Among) -> list[Hit]:
         """The k best of the allowed rows, ties by id."""

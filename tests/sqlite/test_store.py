@@ -16,6 +16,7 @@ import pytest
 
 from index_sidecar.archive.content import VectorPage, digest
 from index_sidecar.archive.errors import StorageFull, StorageUnavailable, StoreError
+from index_sidecar.archive.filters import Filter, Match
 from index_sidecar.sqlite.scans import PAGE
 from index_sidecar.sqlite.store import SqliteStore
 
@@ -89,8 +90,12 @@ async def test_pages_are_all_of_the_contents_of_a_type(store: SqliteStore) -> No
     pages = list(store.pages("text", 3))
     assert [len(page.ids) for page in pages] == [3, 1]
     left = [content for content in contents if content.type == "text"]
-    heads = [head for page in pages for head in zip(*page[:3], strict=True)]
+    heads = [head for page in pages for head in zip(page.ids, page.users, page.sha256s, strict=True)]
     assert heads == [(each.id, each.user, each.sha256) for each in left]
+    keys = [key for page in pages for key in page.keys]
+    assert keys == [stored.key for stored in await store.get_many([each.id for each in left])]
+    texts = await store.select(Filter(must=(Match("type", ("stext",)),)))
+    assert keys == texts.keys.tolist()
     vectors = np.concatenate([page.vectors for page in pages])
     assert vectors.tolist() == [content.embedding.vector.tolist() for content in left]
     (images,) = store.pages("image", 3)

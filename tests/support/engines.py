@@ -82,8 +82,8 @@ class FaissEngine:
         await self.store.close()
 
     async def upsert(self, contents: Sequence[Content]) -> None:
-        await asyncio.gather(*(self.store.put(content) for content in contents))
-        await self.index.upsert(contents)
+        written = await asyncio.gather(*(self.store.put(content) for content in contents))
+        await self.index.upsert([replace(each, key=put.key) for each, put in zip(contents, written, strict=True)])
         await self._built()
 
     async def delete(self, content_id: str) -> None:

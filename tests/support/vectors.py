@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -35,12 +36,15 @@ def apart(rows: int, seed: int) -> Vector:
 
 
 def contents_of(rows: int, seed: int = 1, content_type: ContentType = "image") -> list[Content]:
-    """Contents of such vectors, ids unlike those of another seed."""
+    """Contents of such vectors, ids and keys unlike those of another seed."""
     names = [f"{seed} {number:05}" for number in range(rows)]
     embeddings = [Embedding(vector, FINGERPRINT) for vector in neighbourhoods(rows, seed)]
     owners = ("ann", None, "bob", "hog")
     return [
-        Content(name, content_type, owners[number % 4], digest(name.encode()), 0.0, embedding)
+        Content(
+            *(name, content_type, owners[number % 4], digest(name.encode()), 0.0, embedding),
+            key=seed * 1_000_000 + number + 1,
+        )
         for number, (name, embedding) in enumerate(zip(names, embeddings, strict=True))
     ]
 
@@ -75,5 +79,5 @@ async def found(index: FaissIndex, contents: list[Content], query: Vector) -> fl
 
 async def stored(store: SqliteStore, index: FaissIndex, contents: list[Content]) -> None:
     """As the service does it."""
-    await asyncio.gather(*(store.put(content) for content in contents))
-    await index.upsert(contents)
+    written = await asyncio.gather(*(store.put(content) for content in contents))
+    await index.upsert([replace(each, key=put.key) for each, put in zip(contents, written, strict=True)])

@@ -52,9 +52,13 @@ def _passing(contents: Sequence[Content], part: float, where: str) -> list[Conte
     return [contents[number] for number in chosen]
 
 
+def _selection(passing: Sequence[Content]) -> Selection:
+    return Selection(Filter(), np.array(sorted(content.key or 0 for content in passing)))
+
+
 async def _check(index: FaissIndex, passing: Sequence[Content], k: int = 10) -> None:
     """Of what passes, and of nothing else, it finds nearly all of the k best, and k where there are so many."""
-    among = Selection(Filter(), [content.id for content in passing])
+    among = _selection(passing)
     passing_ids = {content.id for content in passing}
     vectors = np.stack([content.embedding.vector for content in passing])
     recalls = []
@@ -95,7 +99,7 @@ async def test_it_does_so_after_deletes_and_replacements(index: FaissIndex) -> N
     for where in ("spread", "corner"):
         for part in (0.5, 0.1, 0.01):
             await _check(index, _passing(contents, part, where))
-    among = Selection(Filter(), [content.id for content in gone])
+    among = _selection(gone)
     assert await index.search(QUERIES[0], 10, "image", None, among) == []
 
 
@@ -103,7 +107,7 @@ async def test_the_users_own_are_left_out_of_what_passes(index: FaissIndex) -> N
     contents = contents_of(ROWS)
     for part in (0.5, 0.05, 0.002):
         passing = _passing(contents, part, "corner")
-        among = Selection(Filter(), [content.id for content in passing])
+        among = _selection(passing)
         for user in ("hog", "nobody"):
             found = [await index.search(query, 10, "image", user, among) for query in QUERIES]
             assert all(len(hits) == 10 and all(hit.user != user for hit in hits) for hits in found)
