@@ -135,7 +135,10 @@ class RecommendEachAnswer(Struct, frozen=True):
 
 
 class ContentAnswer(Struct, frozen=True):
-    """What is stored of a content: `sha256` of its bytes in hex, `created` in Unix seconds."""
+    """What is stored of a content: `sha256` of its bytes in hex, `created` in Unix seconds.
+
+    `original`: whether `get_original` gives the bytes; None in a page of contents, which does not say.
+    """
 
     id: str
     type: ContentType
@@ -144,6 +147,7 @@ class ContentAnswer(Struct, frozen=True):
     created: float
     truncated: bool
     metadata: Metadata = {}
+    original: bool | None = None
 
 
 class PageAnswer(Struct, frozen=True):

@@ -115,6 +115,7 @@ async def test_what_is_not_kept_is_told_and_the_same_bytes_again_give_it(setting
         await sidecar.add("p", PICTURE, "image")
         for content_id in ("t", "p"):
             assert (await sidecar.call("GET", f"/contents/{content_id}/original")).error == (404, "no_original")
+            assert (await sidecar.call("GET", f"/contents/{content_id}")).json["original"] is False
         assert (await sidecar.call("GET", "/contents/nothing/original")).error == (404, "not_found")
         shown = await _preview(sidecar, "t")
     async with running(settings) as sidecar:  # texts, by default
@@ -127,6 +128,7 @@ async def test_what_is_not_kept_is_told_and_the_same_bytes_again_give_it(setting
     async with running(replace(settings, originals="all")) as sidecar:
         assert (await sidecar.add("p", PICTURE, "image")).json["status"] == "unchanged"
         assert (await _got(sidecar, "p"))[1] == PICTURE
+        assert (await sidecar.call("GET", "/contents/p")).json["original"] is True
     async with running(replace(settings, originals="none")) as sidecar:  # what is kept stays
         assert (await _got(sidecar, "p"))[1] == PICTURE
         assert (await _got(sidecar, "t"))[1] == TEXT

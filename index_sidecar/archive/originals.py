@@ -25,6 +25,10 @@ class Keeping:
         """The bytes of a content that comes in, where they are kept."""
         return data if content_type in self._types else None
 
+    async def has(self, content_id: str) -> bool:
+        """Whether the original of a stored content is kept."""
+        return not await self._store.originals.lacks(content_id)
+
     async def open(self, content_id: str) -> tuple[Content, Kept]:
         """A content and its original, which the caller closes. Raises NotFound."""
         found = await self._store.originals.open(content_id)

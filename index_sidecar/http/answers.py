@@ -127,8 +127,8 @@ def recommended_by_history(results: dict[ContentType, Recommended], started: flo
     return json(RecommendByHistoryAnswer(text, image, _seconds_since(started)))
 
 
-def content(stored: Entry) -> ContentAnswer:
-    """What is stored of a content, without its vector."""
+def content(stored: Entry, has_original: bool | UnsetType = UNSET) -> ContentAnswer:
+    """What is stored of a content, without its vector; whether its original is kept, where that was looked up."""
     return ContentAnswer(
         stored.id,
         stored.type,
@@ -137,6 +137,7 @@ def content(stored: Entry) -> ContentAnswer:
         stored.created,
         stored.truncated,
         dict(stored.metadata),
+        has_original,
     )
 
 

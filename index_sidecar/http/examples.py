@@ -92,7 +92,7 @@ EXAMPLES = {
         RecommendByHistoryAnswer(ColumnsOfEach(_DOGS, _NONE), ColumnsOfEach(_NONE, _NONE), 0.0104),
     ),
     "get_contents": Example({"user": "ada", "limit": 10}, PageAnswer([_STORED], None)),
-    "get_content": Example({"id": "cat-1"}, _STORED),
+    "get_content": Example({"id": "cat-1"}, replace(_STORED, original=True)),
     "get_preview_by_parameter": Example({"id": "cat-1"}, _CAT),
     "get_preview": Example({"id": "cat-1"}, _CAT),
     "get_original_by_parameter": Example({"id": "cat-1"}, _CAT),

@@ -68,7 +68,9 @@ async def get_contents(request: web.Request, query: Query) -> web.Response:
 
 async def get_content(request: web.Request, query: Query) -> web.Response:
     """What is stored under an id, without its vector."""
-    return answers.json(answers.content((await request.app[SERVICE].get_content(query[ID])).entry))
+    service = request.app[SERVICE]
+    content = await service.get_content(query[ID])
+    return answers.json(answers.content(content.entry, await service.originals.has(content.id)))
 
 
 async def delete_content(request: web.Request, query: Query) -> web.Response:

@@ -181,6 +181,9 @@ class ContentAnswer(Struct, frozen=True):
     created: Annotated[float, Meta(description="Unix seconds")]
     truncated: Truncated
     metadata: Metadata = {}
+    original: Annotated[
+        bool | UnsetType, Meta(description="whether the bytes are kept as they came; where one content is asked for")
+    ] = UNSET
 
 
 class PageAnswer(Struct, frozen=True):

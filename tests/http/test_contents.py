@@ -56,6 +56,7 @@ async def test_an_id_round_trips_through_query_and_path(sidecar: Sidecar, conten
         "created": pytest.approx(time.time(), abs=60),
         "truncated": False,
         "metadata": {},
+        "original": True,
     }
     assert await sidecar.found(b"one") == [content_id]
     assert (await sidecar.call("DELETE", path_of(content_id))).status == 204

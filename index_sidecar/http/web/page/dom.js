@@ -38,6 +38,7 @@ const ICONS = {
   plus: "M12 5v14M5 12h14",
   minus: "M5 12h14",
   close: "M6 6l12 12M18 6L6 18",
+  down: "M12 4v11M7 10l5 5 5-5M5 20h14",
   left: "M15 5l-7 7 7 7",
   right: "M9 5l7 7-7 7",
   filter: "M4 6h16M7 12h10M10 18h4",

@@ -65,6 +65,7 @@ export default {
   noPreview: "Keine Vorschau",
   copies: (/** @type {number} */ n) => (n === 1 ? "Eine Kopie" : `${n} Kopien`),
   filterBy: (/** @type {string} */ what) => `Nur ${what}`,
+  download: "Herunterladen",
   copyId: "Kennung kopieren",
   delete: "Löschen",
   deleteAsk: (/** @type {string} */ title) => `„${title}“ löschen?`,

@@ -65,6 +65,7 @@ export default {
   noPreview: "No preview",
   copies: (/** @type {number} */ n) => (n === 1 ? "One copy" : `${n} copies`),
   filterBy: (/** @type {string} */ what) => `Only ${what}`,
+  download: "Download",
   copyId: "Copy id",
   delete: "Delete",
   deleteAsk: (/** @type {string} */ title) => `Delete “${title}”?`,

@@ -65,6 +65,7 @@ export default {
   noPreview: "Nessuna anteprima",
   copies: (/** @type {number} */ n) => (n === 1 ? "Una copia" : `${n} copie`),
   filterBy: (/** @type {string} */ what) => `Solo ${what}`,
+  download: "Scarica",
   copyId: "Copia l’id",
   delete: "Elimina",
   deleteAsk: (/** @type {string} */ title) => `Eliminare «${title}»?`,

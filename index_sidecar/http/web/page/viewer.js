@@ -3,6 +3,7 @@ import { Failure, address, ask, isAbort, json } from "./api.js";
 import { copier } from "./copy.js";
 import { button, dialog, fill, h, icon, put } from "./dom.js";
 import { withPair } from "./filters.js";
+import { drawn, original, save } from "./original.js";
 import { preview } from "./previews.js";
 import { shown } from "./state.js";
 import { language, t } from "./strings.js";
@@ -104,10 +105,27 @@ export class Viewer {
       const content = await json("GET", address("contents", { id }), { signal });
       heading.textContent = titleOf(content);
       fill(this.about, ...this.facts(content, hit), this.actions(content));
+      if (content.original) this.enlarge(content, signal);
     } catch (error) {
       if (signal.aborted || isAbort(error)) return;
       const { code, message } = /** @type {Failure} */ (error);
       fill(this.about, h("p", { role: "alert" }, code === "not_found" ? t.gone : `${t.failed} ${message}`));
+    }
+  }
+
+  /** Shows a content as it came; where that fails its preview stays. @param {any} content @param {AbortSignal} signal */
+  async enlarge({ id, type }, signal) {
+    try {
+      const made = await drawn(await original(id, signal), type);
+      if (!made) return;
+      if (signal.aborted) return made.release();
+      this.release();
+      this.release = made.release;
+      this.frame.classList.remove("waits");
+      fill(this.frame, made.element);
+      this.about.querySelector(".hint")?.remove();
+    } catch {
+      // It was erased just now, cut off, or nobody waits.
     }
   }
 
@@ -145,8 +163,20 @@ export class Viewer {
       url && h("a", { class: "button", href: url, target: "_blank", rel: "noopener noreferrer" }, icon("link"), h("span", {}, t.original)),
       button(t.more, () => ways.go({ view: "search", parts: [like(false)], open: "" }), { icon: "plus", class: "strong" }),
       parts.length > 0 && button(t.less, () => ways.go({ parts: [...parts, like(true)], open: "" }), { icon: "minus" }),
+      content.original && button(t.download, (event) => this.save(id, /** @type {HTMLButtonElement} */ (event.currentTarget)), { icon: "down" }),
       copier(t.copyId, () => id, t.copied),
       ways.mayChange() && button(t.delete, () => this.askDelete(content), { icon: "trash", class: "danger" }));
+  }
+
+  /** @param {string} id @param {HTMLButtonElement} pressed */
+  async save(id, pressed) {
+    pressed.disabled = true;
+    try {
+      await save(id);
+    } catch (error) {
+      this.ways.say(`${t.failed} ${/** @type {Error} */ (error).message}`);
+    }
+    pressed.disabled = false;
   }
 
   /** @param {any} content */
