@@ -107,7 +107,10 @@ def _backups(settings: Settings, arguments: argparse.Namespace) -> None:
         print(f"index_sidecar: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("index_sidecar: interrupted; the next backup clears up what this one left", file=sys.stderr)
+        print(
+            "index_sidecar: interrupted; what is left is cleared up by the next backup, restore or start",
+            file=sys.stderr,
+        )
         sys.exit(130)
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import shutil
 import sqlite3
@@ -23,8 +22,9 @@ from typing import NamedTuple
 
 from . import rows
 from .connection import open_reader
-from .disk import sync
+from .disk import size_and_digest, sync
 from .manifest import NAME, BackupError, Manifest, new_name, read_manifest
+from .staging import ready_mark
 
 _STEP_PAGES = 256  # 4 MB
 ROOM_BYTES = 64 << 20
@@ -62,6 +62,8 @@ class Backups:
 
         It is on the disk, and was read through, when this returns.
         """
+        if ready_mark(database).exists():
+            raise BackupError("a restore was cut off: start the sidecar, or restore again, which finishes it")
         if not database.is_file():
             raise BackupError(f"there is no {database}: set DATA_DIR to the folder of the archive")
         with self._alone():
@@ -85,7 +87,7 @@ class Backups:
             raise BackupError(f"{name!r} is no name of a backup: `python -m index_sidecar verify` lists them")
         try:
             manifest = read_manifest(self._manifest(name))
-            size, digest = _size_and_digest(self.path(name))
+            size, digest = size_and_digest(self.path(name))
         except FileNotFoundError as error:
             raise BackupError(
                 f"{error.filename} is not there: `python -m index_sidecar verify` lists backups"
@@ -102,7 +104,7 @@ class Backups:
         self._copy(database, copy, progress)
         told = _read_through(copy)
         sync(copy)
-        manifest = Manifest(name, *told, *_size_and_digest(copy))
+        manifest = Manifest(name, *told, *size_and_digest(copy))
         described = self._unfinished(self._manifest(name))
         with open(described, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
             file.write(manifest.rendered())
@@ -158,11 +160,6 @@ class Backups:
     @staticmethod
     def _unfinished(path: Path) -> Path:
         return path.with_name(f"{path.name}.unfinished")
-
-
-def _size_and_digest(path: Path) -> tuple[int, str]:
-    with path.open("rb") as file:
-        return os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -8,12 +8,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from . import rows
 from .backup import Backups
 from .manifest import BackupError
+from .restore import restore
 
 HELP = {
     "backup": "back up the archive, also while it is served",
     "verify": "list the backups, and whether each is as it was written",
+    "restore": "put a backup into the place of the archive, while no sidecar runs",
 }
 DESCRIPTION = {
     "backup": """\
@@ -32,6 +35,18 @@ byte, what SQLite says of it, and the contents in it. Exits with 1 when one is n
   python -m index_sidecar verify
   python -m index_sidecar verify 20261124T021500.123Z
 """,
+    "restore": """\
+Put a backup of BACKUP_DIR into the place of the archive in DATA_DIR. Stop the sidecar first: beside it, this refuses.
+
+  python -m index_sidecar verify      # lists the backups
+  python -m index_sidecar restore 20261124T021500.123Z
+
+The backup is verified, and an older schema is brought to this program's, on a copy: until that is done nothing is
+changed. From then on it is brought to its end whatever cuts it off, by the next start if need be. The archive that was
+there is taken away: where it can still be read, make a backup of it first. What was erased since the backup is there
+again: erase it once more. Pictures' originals are not in a backup: put their copy back before the start, as
+docs/backup.md says.
+""",
 }
 
 
@@ -46,13 +61,18 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         )
         if name == "verify":
             parser.add_argument("name", nargs="?", help="a backup; all of them when not said")
+        if name == "restore":
+            parser.add_argument("name", help="the backup, as verify lists it")
 
 
 def run(arguments: argparse.Namespace, database: Path, folder: Path, keep: int) -> None:
-    """Do what was asked. Raises BackupError, OSError."""
+    """Do what was asked. Raises BackupError, StoreError, OSError."""
     backups = Backups(folder)
     if arguments.command == "backup":
         _back_up(backups, database, keep)
+    elif arguments.command == "restore":
+        manifest = restore(database, rows.SCHEMA, backups, arguments.name)
+        print(f"{manifest.name} is restored: {manifest}")
     else:
         _verify(backups, [arguments.name] if arguments.name else backups.names())
 

@@ -19,7 +19,7 @@ from .migrations import Step, migrate
 
 _BUSY_S = 2.0  # somebody else's transaction may hold up our writes so long
 _PRIVATE = 0o600
-RESTORE = "put the newest backup in its place (docs/durability.md), or set another DATA_DIR"
+RESTORE = "put the newest backup in its place (docs/backup.md), or set another DATA_DIR"
 
 
 @dataclass(frozen=True)

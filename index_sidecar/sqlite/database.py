@@ -22,6 +22,7 @@ from .faults import Faults, is_everybodys
 from .files import OriginalFiles
 from .overwriter import Overwriter
 from .reader import Reader
+from .restore import finish
 
 _T = TypeVar("_T")
 
@@ -51,6 +52,7 @@ class Database:
     def __init__(self, path: Path, schema: Schema, read_limit_s: float, files: OriginalFiles) -> None:
         self._lock = FolderLock(path.parent)
         try:
+            finish(path)
             self.write_connection = open_file(path, schema)
             self.reader = Reader(path, read_limit_s)
             self.selecting = Reader(path, read_limit_s)

@@ -1,7 +1,8 @@
-"""What a name on the disk needs to outlive a power cut."""
+"""Files as they are on the disk."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -13,3 +14,9 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def size_and_digest(path: Path) -> tuple[int, str]:
+    """Bytes and SHA-256 of a file. Raises OSError."""
+    with path.open("rb") as file:
+        return os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest()

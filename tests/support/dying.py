@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ async def _live(folder: Path, count: Callable[[], None]) -> None:
     await store.close()
 
 
-def _die_before(number: int) -> Callable[[], None]:
+def die_before(number: int, names: Sequence[str] = _CALLS) -> Callable[[], None]:
     """What is called before each of the calls, as are those of os from now on."""
     calls = itertools.count()
 
@@ -65,7 +65,7 @@ def _die_before(number: int) -> Callable[[], None]:
 
         return called
 
-    for name in _CALLS:
+    for name in names:
         setattr(os, name, counted(getattr(os, name)))
     return count
 
@@ -76,7 +76,7 @@ def main(folder: Path) -> None:
         here.mkdir(parents=True)
         child = os.fork()
         if not child:
-            asyncio.run(_live(here, _die_before(number)))
+            asyncio.run(_live(here, die_before(number)))
             os._exit(0)
         if os.waitpid(child, 0)[1] == 0:
             return
