@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from index_sidecar import __version__
 
 from ..support.containers import compose, copies, dockerfile, image_environment, seconds
 from ..support.sidecar import ROOT
@@ -35,6 +38,17 @@ def test_hadolint_finds_nothing_in_the_dockerfile(name: str) -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
     done = subprocess.run([hadolint, ROOT / f"deploy/{name}.Dockerfile"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["torchserve", "sidecar"])
+def test_the_image_says_what_it_is(name: str) -> None:
+    words = [word for kind, line in dockerfile(name) if kind == "LABEL" for word in shlex.split(line)]
+    labels = {
+        key.removeprefix("org.opencontainers.image."): value
+        for key, _, value in (each.partition("=") for each in words)
+    }
+    assert set(labels) == {"title", "description", "version", "licenses"}
+    assert (labels["title"], labels["version"]) == (compose()["services"][name]["image"], __version__)
 
 
 def test_only_the_sidecar_can_be_reached_and_only_from_this_machine() -> None:
