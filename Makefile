@@ -7,7 +7,7 @@ QDRANT  := .qdrant/qdrant
 NPM     := .npm
 LOCK    := deploy/requirements/lock.txt
 
-.PHONY: help demo test check campaign setup mar run bench qdrant npm lint lock sbom clean
+.PHONY: help demo test check campaign containers setup mar run bench qdrant npm lint lock sbom clean
 help:            ## this list
 	@grep -hE '^[a-z]+: *.*##' Makefile | sed 's/:.*##/ -/'
 
@@ -61,6 +61,9 @@ campaign: $(VENV)/.installed   ## the long runs: inputs and requests by the thou
 	HYPOTHESIS_PROFILE=campaign $(BIN)/python -m pytest tests/http/test_schemathesis.py tests/http/test_anything.py
 	PYTHONPATH=handler $(BIN)/python -m bench.mutations
 	$(BIN)/python -m tests.campaign $(OPTIONS)
+
+containers: $(VENV)/.installed   ## docker-compose.yml in real containers: isolation, faults, stop and start; Debian 12, as root
+	$(BIN)/python -m pytest -p no:randomly -s tests/containers
 
 sbom: $(VENV)/.installed   ## run/sbom.json: every package of the environment with its licence, in CycloneDX
 	mkdir -p run

@@ -39,8 +39,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(group))
 
 
-# What no installation mends: other hardware, what a format cannot hold, what this user may not do.
-MAY_BE_SKIPPED = re.compile(r"no GPU on|has a GPU|has no |nothing here writes it|only root|need root")
+# What no installation mends: other hardware, what a format cannot hold, what this user or a sandbox may not do.
+MAY_BE_SKIPPED = re.compile(
+    r"no GPU on|has a GPU|has no |nothing here writes it|only root|need root|no container engine here"
+)
 
 
 @pytest.hookimpl(wrapper=True)
