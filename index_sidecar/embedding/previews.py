@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 SIDE_PIXELS = 256
 _THREADS = 2
+_LARGE_BYTES = 32 << 20  # of memory for one picture; a photograph of 12 megapixels in a JPEG takes less
 
 
 class DecodeBudget:
@@ -51,17 +52,23 @@ class DecodeBudget:
                 self._freed.notify_all()
 
 
+class _Large(Exception):
+    """This picture takes more memory, and so more time, than most."""
+
+
 class Previews:
-    """Makes previews in threads of its own, so that big pictures hold nothing up but each other."""
+    """Makes previews in threads of its own; large pictures have one of them, and hold up nothing but each other."""
 
     def __init__(self, enabled: bool, max_decode_bytes: int) -> None:
         self._enabled = enabled
         self._budget = DecodeBudget(max_decode_bytes)
         self._threads = ThreadPoolExecutor(_THREADS, "previews")
+        self._for_large = ThreadPoolExecutor(1, "large-previews")
 
     def close(self) -> None:
         """Finish what is under way and end the threads."""
         self._threads.shutdown()
+        self._for_large.shutdown()
 
     async def make(self, data: bytes, content_type: ContentType) -> bytes | None:
         """The preview of a content; None when it has none, or none is wanted. Never raises for what is in `data`."""
@@ -70,7 +77,22 @@ class Previews:
         if content_type == "text":
             return preview_of_text(data)
         context = contextvars.copy_context()  # so that what the thread logs names the request
-        return await asyncio.get_running_loop().run_in_executor(self._threads, context.run, self._of_image, data)
+        run = asyncio.get_running_loop().run_in_executor
+        try:
+            return await run(self._threads, context.run, self._of_small, data)
+        except _Large:
+            return await run(self._for_large, context.run, self._of_image, data)
+
+    def _of_small(self, data: bytes) -> bytes | None:
+        """Raises _Large, before it decodes anything."""
+        with self._budget.purse() as charge:
+
+            def charge_little(wanted_bytes: int) -> None:
+                if wanted_bytes > _LARGE_BYTES:
+                    raise _Large
+                charge(wanted_bytes)
+
+            return preview_of_image(data, charge_little)
 
     def _of_image(self, data: bytes) -> bytes | None:
         with self._budget.purse() as charge:
@@ -85,6 +107,8 @@ def preview_of_image(data: bytes, charge: Callable[[int], None] = _take) -> byte
     """A WebP of at most 256 x 256 pixels; None when the file cannot be read, or takes more memory than there is."""
     try:
         picture = small_picture(data, SIDE_PIXELS, charge)
+    except _Large:
+        raise
     except Exception as error:
         # Pillow answers broken files with many kinds of exception; the model has taken the content, so it stays.
         logger.info("no preview of an image of %d bytes: %s", len(data), type(error).__name__)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from index_sidecar.archive.content import preview_of_text
-from index_sidecar.embedding.previews import preview_of_image
+from index_sidecar.embedding.previews import Previews, preview_of_image
 from index_sidecar.settings import Settings
 
 from ..support.fake_torchserve import PNG
@@ -121,6 +121,24 @@ async def test_previews_can_be_turned_off(settings: Settings) -> None:
         await asyncio.gather(sidecar.add("a", b"one"), sidecar.add("b", PHOTOGRAPHS[0].read_bytes(), "image"))
         for content_id in ("a", "b"):
             assert (await sidecar.call("GET", f"/contents/{content_id}/preview")).error == (404, "no_preview")
+
+
+async def test_a_small_picture_does_not_wait_for_large_ones() -> None:
+    previews = Previews(True, 1 << 30)
+    large = _file(Image.new("RGB", (4000, 4000)), "PNG", compress_level=1)
+    done: list[str] = []
+
+    async def make(name: str, data: bytes) -> None:
+        assert await previews.make(data, "image") is not None
+        done.append(name)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(6):
+            group.create_task(make("large", large))
+        group.create_task(make("small", _file(Image.new("RGB", (40, 40)), "PNG")))
+    previews.close()
+    assert sorted(done) == ["large"] * 6 + ["small"]
+    assert done[-1] == "large"
 
 
 def test_a_picture_in_strips_is_charged_for_one_strip() -> None:
