@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import http.client
 import logging
+import socket
 from dataclasses import replace
 
 import pytest
 
+from index_sidecar.app import create_app
+from index_sidecar.http.server import serve
 from index_sidecar.settings import Settings
 
 from ..support.fake_torchserve import FakeTorchServe
-from ..support.sidecar import Sidecar, running
+from ..support.sidecar import Sidecar, free_port, running
 from ..support.wire import request, send
 
 ADD = "/add_content?type=text&id="
@@ -108,3 +113,35 @@ async def test_a_connection_that_waits_for_nothing_ends(settings: Settings) -> N
         )
     assert (never, amid_its_head) == (b"", b"")
     assert after_an_answer.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_at_the_end_what_the_system_has_taken_for_us_is_answered(settings: Settings) -> None:
+    port, ask, alive = free_port(), request("/livez", None, method="GET"), (200, b'{"status": "alive"}')
+    serving = asyncio.create_task(serve(create_app(settings), "127.0.0.1", port, idle_s=75, end_s=60))
+    with contextlib.ExitStack() as stack:
+
+        def connect() -> socket.socket:
+            return stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+
+        def answer(connection: socket.socket) -> tuple[int, bytes]:
+            with http.client.HTTPResponse(connection) as response:
+                response.begin()
+                return response.status, response.read()
+
+        async with asyncio.timeout(30):
+            while True:
+                with contextlib.suppress(ConnectionRefusedError):
+                    kept = [connect() for _ in range(30)]
+                    break
+                await asyncio.sleep(0.01)
+        for connection in kept:
+            connection.sendall(ask)
+            assert await asyncio.to_thread(answer, connection) == alive
+        # From here to the end's begin the server has no turn: it has heard of none of these requests.
+        new = [connect() for _ in range(30)]
+        for connection in (*kept, *new):
+            connection.sendall(ask)
+        serving.cancel()  # as SIGTERM does
+        for connection in (*kept, *new):
+            assert await asyncio.to_thread(answer, connection) == alive
+        await serving
