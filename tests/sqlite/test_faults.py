@@ -13,6 +13,7 @@ import time
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -116,16 +117,17 @@ async def test_a_foreign_writer_delays_writes_for_a_while_only(path: Path) -> No
 async def test_adds_go_on_at_their_pace_while_an_erasure_waits(path: Path) -> None:
     store = SqliteStore(path)
     await store.put(content_of("a"))
+    usual = max(0.02, 3 * median(await _puts_s(store, "alone", 0.5)))  # on a busy machine a put alone takes as long
     with closing(sqlite3.connect(path, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM contents").fetchall()
         await store.delete("a")
         # Another process's fsync can hold a put up, too, but not every time: the best of a few tries is ours.
         tries: list[list[float]] = []
-        while not tries or (max(tries[-1]) >= 0.3 and len(tries) < 6):
+        while not tries or ((max(tries[-1]) >= 0.3 or median(tries[-1]) >= usual) and len(tries) < 6):
             tries.append(await _puts_s(store, f"try {len(tries)}", 1.5))  # over several tries to overwrite
         assert store.erasures_due() == 1
-        assert sorted(tries[-1])[len(tries[-1]) // 2] < 0.02
+        assert median(tries[-1]) < usual
         assert max(tries[-1]) < 0.3, [max(each) for each in tries]
     await store.close()
 

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import AsyncIterator
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 NEEDS_BROWSER = [
@@ -34,9 +34,17 @@ async def launched(*arguments: str) -> AsyncIterator[Browser]:
 
 
 def listen(page: Page) -> list[str]:
-    """What the page's console says from now on: also what a Content-Security-Policy refuses is said there."""
+    """What the page's console says from now on: also what a Content-Security-Policy refuses is said there.
+
+    Not that the machine got or lost a network interface, as containers that start beside it bring about.
+    """
     said: list[str] = []
-    page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
+
+    def hear(message: ConsoleMessage) -> None:
+        if "net::ERR_NETWORK_CHANGED" not in message.text:
+            said.append(f"{message.type}: {message.text}")
+
+    page.on("console", hear)
     page.on("pageerror", lambda error: said.append(f"error: {error}"))
     return said
 
