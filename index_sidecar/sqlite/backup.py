@@ -62,11 +62,11 @@ class Backups:
 
         It is on the disk, and was read through, when this returns.
         """
-        if ready_mark(database).exists():
-            raise BackupError("a restore was cut off: start the sidecar, or restore again, which finishes it")
-        if not database.is_file():
+        if not database.is_file() and not ready_mark(database).exists():
             raise BackupError(f"there is no {database}: set DATA_DIR to the folder of the archive")
-        with self._alone():
+        with self.alone():
+            if ready_mark(database).exists():
+                raise BackupError("a restore was cut off: start the sidecar, or restore again, which finishes it")
             self._sweep()
             name = new_name(self.folder)
             try:
@@ -130,8 +130,8 @@ class Backups:
             target.execute("PRAGMA journal_mode = DELETE")  # one file, also while somebody looks into it
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keep others from making backups here."""
+    def alone(self) -> Iterator[None]:
+        """Keep others from making and restoring backups of this folder. Raises BackupError."""
         if not self.folder.exists():
             self.folder.parent.mkdir(parents=True, exist_ok=True)
             self.folder.mkdir(mode=0o700, exist_ok=True)
@@ -140,7 +140,7 @@ class Backups:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise BackupError(f"another backup is being made in {self.folder}: wait for it") from None
+                raise BackupError(f"another backup or restore uses {self.folder}: wait for it") from None
             yield
         finally:
             os.close(descriptor)

@@ -32,24 +32,30 @@ def restore(database: Path, schema: Schema, backups: Backups, name: str) -> Mani
     """Put a backup into the place of a database. Raises BackupError, StoreError, OSError, having changed nothing."""
     lock = FolderLock(database.parent)
     try:
-        finish(database)
-        manifest = backups.verify(name)
-        if manifest.schema_version > schema.version:
-            raise BackupError(
-                f"{name} has schema version {manifest.schema_version}, this program knows {schema.version}: update it"
-            )
-        try:
-            _stage(database, schema, backups.path(name), manifest)
-        except BaseException as error:
-            finish(database)
-            if isinstance(error, sqlite3.Error):
-                raise BackupError(f"{name} cannot be restored ({error}); nothing was changed") from error
-            raise
-        os.close(os.open(ready_mark(database), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        sync(staging_of(database))
-        finish(database)
+        # A backup under way reads the old file, and at its end SQLite may unlink the log by its name: the new file's.
+        with backups.alone():
+            return _restore(database, schema, backups, name)
     finally:
         lock.release()
+
+
+def _restore(database: Path, schema: Schema, backups: Backups, name: str) -> Manifest:
+    finish(database)
+    manifest = backups.verify(name)
+    if manifest.schema_version > schema.version:
+        raise BackupError(
+            f"{name} has schema version {manifest.schema_version}, this program knows {schema.version}: update it"
+        )
+    try:
+        _stage(database, schema, backups.path(name), manifest)
+    except BaseException as error:
+        finish(database)
+        if isinstance(error, sqlite3.Error):
+            raise BackupError(f"{name} cannot be restored ({error}); nothing was changed") from error
+        raise
+    os.close(os.open(ready_mark(database), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    sync(staging_of(database))
+    finish(database)
     return manifest
 
 

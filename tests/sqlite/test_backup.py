@@ -211,7 +211,7 @@ def test_a_killed_backup_leaves_nothing_and_two_are_never_made_at_once(
         assert child.stdout is not None
         try:
             assert child.stdout.readline() == "amid\n"
-            with pytest.raises(BackupError, match="another backup is being made"):
+            with pytest.raises(BackupError, match="another backup or restore uses"):
                 backups.make(path, 0)
         finally:
             child.kill()
