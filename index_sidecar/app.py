@@ -161,7 +161,7 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
 
 def _on_this_machine(settings: Settings, stack: contextlib.AsyncExitStack) -> tuple[SqliteStore, FaissIndex]:
     """SQLite and Faiss, closed with `stack`. Raises StoreError."""
-    store = SqliteStore(settings.data_dir / "contents.sqlite")
+    store = SqliteStore(settings.data_dir / "contents.sqlite", backup_dir=settings.backup_dir)
     stack.push_async_callback(store.close)
     index = FaissIndex(
         settings.data_dir,

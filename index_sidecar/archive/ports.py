@@ -124,7 +124,10 @@ class Store(Protocol):
         """Erase a content, if there is one."""
 
     async def delete_many(self, ids: Sequence[str], user: str | None = None) -> Written:
-        """Erase some contents, at most 1,000; with `user`, only those that are this user's at that moment."""
+        """Erase some contents, at most 1,000; with `user`, only those that are this user's at that moment.
+
+        With a user and no ids it is told that all of this user's are about to be erased, also from its backups.
+        """
 
     async def get(self, content_id: str) -> Content | None:
         """The content stored under an id."""

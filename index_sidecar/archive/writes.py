@@ -133,6 +133,8 @@ class Writes:
 
     async def _delete_user(self, user: str) -> tuple[int, Written]:
         count, after, written = 0, None, Written([])
+        with stage("commit"):  # before anything: a backup may hold what is this user's no more
+            await self._in_time(self._store.delete_many([], user))
         while True:
             page = await self._store.page(user, None, _ERASED_A_STEP, after)
             ids = [entry.id for entry in page.contents]

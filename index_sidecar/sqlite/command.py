@@ -43,9 +43,9 @@ Put a backup of BACKUP_DIR into the place of the archive in DATA_DIR. Stop the s
 
 The backup is verified, and an older schema is brought to this program's, on a copy: until that is done nothing is
 changed. From then on it is brought to its end whatever cuts it off, by the next start if need be. The archive that was
-there is taken away: where it can still be read, make a backup of it first. What was erased since the backup is there
-again: erase it once more. Pictures' originals are not in a backup: put their copy back before the start, as
-docs/backup.md says.
+there is taken away: where it can still be read, make a backup of it first. What was erased since the backup is
+erased from it by the next start, where the sidecar has always had BACKUP_DIR set; else that is there again. Pictures'
+originals are not in a backup: put their copy back before the start, as docs/backup.md says.
 """,
 }
 

@@ -8,9 +8,10 @@ disk fails all of them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from ..archive.errors import ContentError, StoreError
 from .connection import RESTORE, FolderLock, Schema, connect, open_file
+from .erasures import Erased, Journal
 from .faults import Faults, is_everybodys
 from .files import OriginalFiles
 from .overwriter import Overwriter
@@ -32,6 +34,8 @@ class TakenAway(NamedTuple):
 
     contents: int = 0
     files: tuple[bytes, ...] = ()
+    erased: tuple[Erased, ...] = ()
+    """What the journal of erasures hears of."""
 
 
 Work = Callable[[sqlite3.Connection], tuple[_T, TakenAway]]
@@ -49,22 +53,29 @@ class Committed(Generic[_T]):
 class Database:
     """A file with the tables of `schema`, made when it is not there. Raises StoreError when it must not be used."""
 
-    def __init__(self, path: Path, schema: Schema, read_limit_s: float, files: OriginalFiles) -> None:
+    def __init__(
+        self, path: Path, schema: Schema, read_limit_s: float, files: OriginalFiles, backup_dir: Path | None = None
+    ) -> None:
+        """With a folder of backups, its journal hears of what is erased."""
         self._lock = FolderLock(path.parent)
+        self._journal: Journal | None = None
         try:
             finish(path)
+            if backup_dir is not None:
+                self._journal = Journal(backup_dir)
             self.write_connection = open_file(path, schema)
+            if self._journal is not None:
+                self._journal.redo(self.write_connection)
             self.reader = Reader(path, read_limit_s)
             self.selecting = Reader(path, read_limit_s)
             self._writing = threading.Lock()
             self.scanning = threading.Lock()  # held by who reads by a connection of its own
             locks = (self.scanning, self.reader.lock, self.selecting.lock)
             self.overwriter = Overwriter(connect(path), self.write_connection, self._writing, locks, files)
-        except sqlite3.Error as error:
-            self._lock.release()
-            raise StoreError(f"{path} cannot be opened as a store ({error}): {RESTORE}") from error
-        except BaseException:
-            self._lock.release()
+        except BaseException as error:
+            self._let_go()
+            if isinstance(error, sqlite3.Error):
+                raise StoreError(f"{path} cannot be opened as a store ({error}): {RESTORE}") from error
             raise
         self._faults = Faults(path, "writes")
         self._writer = ThreadPoolExecutor(1, "store-writer")
@@ -84,6 +95,11 @@ class Database:
         self.reader.close()
         self.selecting.close()
         self.write_connection.close()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._journal is not None:
+            self._journal.close()
         self._lock.release()
 
     def erasures_due(self) -> int:
@@ -124,11 +140,13 @@ class Database:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 outcomes = [self._try(work) for work in batch]
-                connection.execute("COMMIT")
+                taken = [outcome[1] for outcome in outcomes if not isinstance(outcome, Exception)]
+                erased = [each for some in taken for each in some.erased]
+                with self._journaled(connection, erased):
+                    connection.execute("COMMIT")
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
-        taken = [outcome[1] for outcome in outcomes if not isinstance(outcome, Exception)]
         erasures, files = sum(each.contents for each in taken), [file for each in taken for file in each.files]
         overwritten = self.overwriter.add(erasures, files) if erasures else None
         if not all(isinstance(outcome, Exception) for outcome in outcomes):
@@ -139,6 +157,21 @@ class Database:
             else Committed(outcome[0], overwritten if outcome[1].contents else None)
             for outcome in outcomes
         ]
+
+    @contextlib.contextmanager
+    def _journaled(self, connection: sqlite3.Connection, erased: Sequence[Erased]) -> Iterator[None]:
+        """Have the journal hold what a commit within the block erases: before it, and only if it comes to pass."""
+        if self._journal is None or not erased:
+            yield
+            return
+        try:
+            self._journal.append(connection, erased)
+            yield
+        except BaseException:
+            with contextlib.suppress(OSError):  # the next takes its place, or the next start does it
+                self._journal.void()
+            raise
+        self._journal.committed()
 
     def _try(self, work: Work[_T]) -> tuple[_T, TakenAway] | Exception:
         """What one of a batch gives, or its own failure, after which it has changed nothing."""

@@ -17,8 +17,9 @@ from ..archive.errors import ModelMismatch
 from ..archive.filters import Filter
 from ..archive.metadata import Metadata
 from ..archive.ports import Written
-from . import blocks, metadata, originals, rows
+from . import blocks, erasing, metadata, originals, rows
 from .database import Database, TakenAway
+from .erasures import Erased
 from .files import OriginalFiles
 from .kept import KeptOriginals
 from .listing import Listing
@@ -40,8 +41,6 @@ SELECT (SELECT max(length(id)) FROM (SELECT id FROM contents ORDER BY key DESC L
     (SELECT length(bytes) FROM vectors WHERE block >= abs(random() % (SELECT max(block) FROM vectors)) LIMIT 1)
 """
 _SMALLEST = "SELECT min(key) FROM contents INDEXED BY contents_by_bytes WHERE type = ? GROUP BY sha256 LIMIT ?"
-_ERASED = "type, sha256, block, preview, original, key, metadata"
-_HELD = f"SELECT {_ERASED} FROM contents WHERE id = ?"
 _PREVIEW = f"""
 SELECT {rows.CONTENT}, preview = '{originals.START}',
     CASE preview WHEN '{originals.START}' THEN {originals.TEXT_START} ELSE {blocks.joined("previews", "preview")} END
@@ -55,11 +54,15 @@ _READ_LIMIT_S = 10.0
 class SqliteStore(Scans):
     """Contents by id; every method may be called from the event loop. All raise StorageUnavailable."""
 
-    def __init__(self, path: Path, read_limit_s: float = _READ_LIMIT_S) -> None:
-        """Opens the file, or makes it. Raises StoreError when it must not be used."""
+    def __init__(self, path: Path, read_limit_s: float = _READ_LIMIT_S, backup_dir: Path | None = None) -> None:
+        """Opens the file, or makes it. Raises StoreError when it must not be used.
+
+        With a folder of backups, what is erased stays erased when one of them is restored.
+        """
         self.folder = path.parent
+        self._is_journaled = backup_dir is not None
         self._files = OriginalFiles(path.parent / "originals")
-        self.database = Database(path, rows.SCHEMA, read_limit_s, self._files)
+        self.database = Database(path, rows.SCHEMA, read_limit_s, self._files, backup_dir)
         self.originals = KeptOriginals(self.database, self._files)
         super().__init__(path, self.database.scanning)
         found = self.database.write_connection.execute(rows.MODEL).fetchone()
@@ -104,8 +107,8 @@ class SqliteStore(Scans):
         def put(connection: sqlite3.Connection) -> tuple[int, TakenAway]:
             connection.execute(_SET_MODEL, (embedding.fingerprint,))
             _check_model(connection.execute(rows.MODEL).fetchone()[0], embedding.fingerprint)
-            replaced = connection.execute(_HELD, (content.id,)).fetchall()
-            _free(connection, replaced)
+            replaced = connection.execute(erasing.HELD, (content.id,)).fetchall()
+            erasing.free(connection, replaced)
             (block,) = blocks.take(connection, "vectors", vector)
             listed = None if prepared is None else originals.keep(connection, content.sha256, prepared)
             shown = None
@@ -115,7 +118,7 @@ class SqliteStore(Scans):
             told = metadata.take(connection, content.metadata)
             (key,) = connection.execute(_PUT, (*head, block, shown, told, listed)).fetchone()
             metadata.enter(connection, key, content.metadata)
-            return key, TakenAway(len(replaced), originals.let_go(connection, _pictures(replaced)))
+            return key, TakenAway(len(replaced), originals.let_go(connection, erasing.pictures(replaced)))
 
         async with self.originals.preparing(content, original) as prepared:
             committed = await self.database.write(put)
@@ -146,17 +149,17 @@ class SqliteStore(Scans):
         return await self.delete_many([content_id])
 
     async def delete_many(self, ids: Sequence[str], user: str | None = None) -> Written:
-        """Erase contents and their previews, in one commit; with `user`, only those that are this user's."""
-        query = f"""
-            DELETE FROM contents WHERE id IN (SELECT value FROM json_each(?)) AND (? IS NULL OR user = ?)
-            RETURNING {_ERASED}, id
+        """Erase contents and their previews, in one commit; with `user`, only those that are this user's.
+
+        With a user and no ids, the journal of erasures hears that all of this user's are to go.
         """
+        if not ids and (user is None or not self._is_journaled):
+            return Written([])
+        heard = () if user is None or ids else (Erased("user", user),)
 
         def delete(connection: sqlite3.Connection) -> tuple[list[str], TakenAway]:
-            found = connection.execute(query, (json.dumps(list(ids)), user, user)).fetchall()
-            gone = [row[:-1] for row in found]
-            _free(connection, gone)
-            return [row[-1] for row in found], TakenAway(len(gone), originals.let_go(connection, _pictures(gone)))
+            gone, files = erasing.delete(connection, ids, user)
+            return gone, TakenAway(len(gone), tuple(files), (*heard, *(Erased("id", each) for each in gone)))
 
         committed = await self.database.write(delete)
         self._selections.changed()
@@ -227,17 +230,3 @@ def _check_model(stored: str | None, served: str) -> None:
 def _previewed(row: Row) -> tuple[Content, bytes]:
     *told, is_start, pieces = row
     return rows.content(tuple(told)), (originals.read_start if is_start else blocks.unframed)(pieces)
-
-
-def _free(connection: sqlite3.Connection, found: Sequence[Row]) -> None:
-    """Erase what rows of `contents` name, as _ERASED has them."""
-    blocks.free(connection, "vectors", [block for _, _, block, *_ in found])
-    blocks.free(connection, "previews", [block for row in found if row[3] for block in json.loads(row[3])])
-    for _, _, _, _, original, key, told in found:
-        originals.free(connection, original)
-        metadata.erase(connection, key, told)
-
-
-def _pictures(found: Sequence[Row]) -> set[bytes]:
-    """The SHA-256 sums of pictures among rows of `contents`."""
-    return {sha256 for content_type, sha256, *_ in found if content_type == "image"}
