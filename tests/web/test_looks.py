@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from playwright.async_api import Page, expect
 
+from index_sidecar.access.command import add_key
+from index_sidecar.access.roles import Role
+from index_sidecar.settings import Settings
+
 from ..support.browser import NEEDS_BROWSER
+from ..support.fake_torchserve import FakeTorchServe
 from ..support.samples import PHOTOGRAPHS
 from ..support.sidecar import ROOT, Sidecar
 from .conftest import SCREENSHOTS, Tabs
-from .steps import SEARCH, shown, some
+from .steps import SEARCH, shown, some, watched
 
 pytestmark = NEEDS_BROWSER
 AXE = ROOT / ".npm" / "axe-core" / "axe.min.js"
@@ -51,7 +57,7 @@ async def _findings(page: Page) -> list[str]:
 
 @pytest.mark.skipif(not AXE.exists(), reason=f"axe-core is not there: {FETCHED}")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_every_state_is_accessible(sidecar: Sidecar, tabs: Tabs, scheme: str) -> None:
+async def test_every_state_is_accessible(sidecar: Sidecar, fake: FakeTorchServe, tabs: Tabs, scheme: str) -> None:
     found: dict[str, list[str]] = {}
     page = await tabs.open(sidecar.url, color_scheme=scheme)
     await expect(page.locator(".note h2")).to_be_visible()
@@ -92,7 +98,32 @@ async def test_every_state_is_accessible(sidecar: Sidecar, tabs: Tabs, scheme: s
     await page.goto(f"{sidecar.url}/#view=for&user=ada")
     await expect(page.locator(".because img").first).to_be_visible(timeout=30_000)
     await look("for-you")
+    await page.set_viewport_size({"width": 360, "height": 740})
+    await look("phone")
+    fake.failure = "queue_full"
+    await page.goto(f"{sidecar.url}/#q=busy&cut=all")
+    await expect(page.locator(".trouble")).to_contain_text("busy", timeout=20_000)
+    await look("trouble")
+    fake.failure = None
+    await expect(page.locator(".trouble")).to_be_empty(timeout=20_000)
+    tabs.forgive("(Service Unavailable)")
     assert found == {}
+
+
+@pytest.mark.skipif(not AXE.exists(), reason=f"axe-core is not there: {FETCHED}")
+async def test_the_question_for_a_key_is_accessible(settings: Settings, tabs: Tabs) -> None:
+    settings = replace(settings, access="keys")
+    add_key(settings.path_of_keys, "reader", Role.READER, None, None)
+    async with watched(settings, tabs) as sidecar:
+        page = await tabs.open(sidecar.url, viewport={"width": 360, "height": 740})
+        for scheme in ("light", "dark"):
+            await page.emulate_media(color_scheme=scheme)
+            await page.get_by_label("API key").fill("wrong")
+            await page.keyboard.press("Enter")
+            await expect(page.get_by_role("dialog")).to_contain_text("unknown, expired or revoked")
+            await page.screenshot(path=SCREENSHOTS / f"{scheme}-key-phone.png")
+            assert await _findings(page) == []
+        tabs.forgive("401 (Unauthorized)")
 
 
 @pytest.mark.parametrize(

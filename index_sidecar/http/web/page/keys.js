@@ -1,6 +1,6 @@
 // Who is asking: a key where the archive wants one, kept for as long as this tab lives.
 import { hasKey, json } from "./api.js";
-import { button } from "./dom.js";
+import { button, styled } from "./dom.js";
 import { t } from "./strings.js";
 
 /** What the archive says of whoever asks. @type {{role: "reader" | "writer" | "admin" | null, user: string | null}} */
@@ -29,7 +29,7 @@ export async function enter() {
 
 /** Asks for another key; resolved once there is one. Whoever comes meanwhile waits for the same. @param {string} why */
 export function keyWanted(why) {
-  asking ??= import("./login.js").then(({ login }) => login(why)).finally(() => (asking = null));
+  asking ??= Promise.all([import("./login.js"), styled("later.css")]).then(([{ login }]) => login(why)).finally(() => (asking = null));
   return asking;
 }
 

@@ -123,6 +123,7 @@ function route() {
   bar.show(state.parts);
   filters.show(state);
   whom.tell(state);
+  if (state.view === "for") styled("later.css");
   forButton.setAttribute("aria-pressed", String(state.view === "for"));
   filters.onOpen();
   view();

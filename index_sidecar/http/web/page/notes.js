@@ -24,7 +24,9 @@ export function nothing({ state, raw }, { go, add, isEmpty }) {
   if (isEmpty()) {
     return [
       h("h2", {}, t.empty), h("p", {}, t.emptyHint),
-      h("pre", { tabindex: 0, "aria-label": "curl" }, `curl --data-binary @photo.jpg '${new URL("add_content?id=photo-1&type=image", document.baseURI)}'`),
+      h("pre", { tabindex: 0, "aria-label": t.api },
+        `clip-archive import photographs --url '${new URL(".", document.baseURI)}'\n`
+        + `curl --data-binary @photo.jpg '${new URL("add_content?id=photo-1&type=image", document.baseURI)}'`),
       button(t.add, add, { icon: "plus", class: "strong" }),
     ];
   }
