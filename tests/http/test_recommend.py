@@ -233,5 +233,4 @@ async def test_the_cost_does_not_grow_with_the_history(settings: Settings) -> No
             assert len((await _recommend(sidecar, user)).json["contents"]) == 10
             best[user] = min(best.get(user, 9.0), time.process_time() - started)
     print({user: f"{seconds * 1000:.0f} ms" for user, seconds in best.items()})
-    assert best["ann"] < 0.1
-    assert best["ann"] < 2 * best["carl"]
+    assert best["ann"] < 2 * best["carl"]  # ten times the history; how long that is depends on the machine
