@@ -2,12 +2,13 @@
 PYTHON  ?= $(shell command -v python3.11 || command -v python3)
 VENV    ?= .venv
 WEIGHTS ?= official
+WORKERS ?= 3
 BIN     := $(VENV)/bin
 QDRANT  := .qdrant/qdrant
 NPM     := .npm
 LOCK    := deploy/requirements/lock.txt
 
-.PHONY: help demo test check campaign containers setup mar run bench qdrant npm lint lock sbom clean
+.PHONY: help demo test pytest check campaign containers setup mar run bench qdrant npm lint lock sbom clean
 help:            ## this list
 	@grep -hE '^[a-z]+: *.*##' Makefile | sed 's/:.*##/ -/'
 
@@ -15,8 +16,10 @@ demo: $(VENV)/.installed   ## set up, start both servers, load photographs and c
 	$(BIN)/python handler/build_mar.py --weights auto --model-store run/demo/model_store
 	$(BIN)/python -m deploy.demo $(if $(ONCE),--once)
 
-test: $(VENV)/.installed lint   ## set up, then lint, types and all tests, with their coverage
-	$(BIN)/python -m pytest --numprocesses 2 --cov --cov-report=term
+test: lint pytest   ## set up, then lint, types and all tests, with their coverage (make -j2: both at once)
+
+pytest: $(VENV)/.installed
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --cov --cov-report=term
 
 check: $(VENV)/.installed lint   ## what a change is tried with: lint, types, all quick tests that start no server; a minute or two
 	$(BIN)/python -m pytest --numprocesses 2 -m 'not servers and not slow'

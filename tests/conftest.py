@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
 
 from index_sidecar.settings import Settings
 
@@ -17,6 +18,7 @@ pytest.register_assert_rewrite("tests.support")  # before anything is imported f
 
 from .support import profiles  # noqa: E402, F401
 from .support.fake_torchserve import FakeTorchServe  # noqa: E402
+from .support.schedule import GroupScheduling, order  # noqa: E402
 from .support.sidecar import Sidecar, running  # noqa: E402
 
 pytest_plugins = ["tests.support.real_servers", "tests.support.qdrant_server"]
@@ -25,18 +27,26 @@ pytest_plugins = ["tests.support.real_servers", "tests.support.qdrant_server"]
 SERVERS = {"clip_mar", "containers", "qdrant", "qdrant_cluster", "sidecar_process", "small_mar"}
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need servers by what they ask for; others that start some bear the marker in their code.
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
+    """Mark the tests that need servers by what they ask for, beside those that say so; put long ones first.
 
-    Of several workers, one runs all that asks TorchServe and one all that asks Qdrant: each server is started once.
+    What is slow covers nothing that quicker tests do not, so its coverage is not measured: that would take half as long
+    again.
     """
     for item in items:
         if isinstance(item, pytest.Function) and SERVERS & set(item.fixturenames):
             item.add_marker("servers")
-        if item.get_closest_marker("servers"):
-            group = next((name for name in ("qdrant", "campaign") if name in item.nodeid), "torchserve")
-            item.add_marker(pytest.mark.xdist_group(group))
+        if item.get_closest_marker("slow"):
+            item.add_marker("no_cover")
+    yield  # the marks choose, and pytest-randomly shuffles
+    items.sort(key=order)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> GroupScheduling:
+    """Several workers share the tests out by group: each server is started once."""
+    return GroupScheduling(config, log)
 
 
 # What no installation mends: other hardware, what a format cannot hold, what this user or a sandbox may not do.

@@ -81,7 +81,7 @@ def test_it_serves_from_a_long_path_keeps_a_second_one_out_and_replaces_a_stoppe
     assert server.predict(b"a cat", "text").status == 200
 
 
-def test_a_busy_server_is_not_killed(torchserve: TorchServe, clip_mar: Path, tmp_path: Path) -> None:
+def test_a_busy_server_is_not_killed(clip_mar: Path, tmp_path: Path) -> None:
     """Twice as many callers as its queue holds: it refuses most, ours among them, for longer than it may be deaf."""
     server = TorchServe(clip_mar.parent, tmp_path / "state", {"SERVE_DEAF_S": "6", "TS_JOB_QUEUE_SIZE": "4"})
     config = yaml.safe_dump(CONFIG | {"jobQueueSize": 2, "batchSize": 1})
@@ -147,7 +147,7 @@ def test_a_worker_that_cannot_start_for_longer_than_torchserve_tries_comes_back(
     supervisor = threading.Thread(target=supervise)
     supervisor.start()
     try:
-        _until(lambda: _predicts(server), 60)
+        _until(lambda: _predicts(server), 120)
         broken.touch()
         psutil.Process(server.worker_pid()).kill()
         _until(lambda: len(lives) >= 2, 120)  # once past its limit, once from the start

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -83,7 +84,7 @@ class TorchServe:
         with (self.state / "output.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self.environment, cwd=ROOT)
 
-    def wait(self, seconds: float = 60) -> None:
+    def wait(self, seconds: float = 180) -> None:
         """Until the model answers a prediction."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -150,11 +151,16 @@ class RealSidecar(SidecarProcess):
 
 @pytest.fixture(scope="session")
 def clip_mar(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """model_store/clip.mar with untrained weights, built by the command of the README."""
-    folder = tmp_path_factory.mktemp("mar")
-    command = [sys.executable, str(ROOT / "handler" / "build_mar.py"), "--weights", "untrained"]
-    command += ["--model-store", str(folder / "model_store"), "--cache", str(folder / "cache")]
-    subprocess.run(command, check=True)
+    """model_store/clip.mar with untrained weights, built by the command of the README: once for all workers."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "mar"
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "built").exists():
+            command = [sys.executable, str(ROOT / "handler" / "build_mar.py"), "--weights", "untrained"]
+            command += ["--model-store", str(folder / "model_store"), "--cache", str(folder / "cache")]
+            subprocess.run(command, check=True)
+            (folder / "built").touch()
     return folder / "model_store" / "clip.mar"
 
 
