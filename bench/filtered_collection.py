@@ -79,6 +79,7 @@ class FilteredCollection:
     def _write(self, path: Path) -> None:
         """What a store holds that was given these images one by one, but for what is shown of metadata: much faster."""
         with closing(open_file(path, SCHEMA)) as connection, connection:
+            connection.execute("BEGIN")  # one transaction: each statement alone would wait for the disk
             connection.execute("INSERT INTO meta (name, value) VALUES ('model', ?)", (FINGERPRINT,))
             for first in range(0, self.rows, _ROWS_A_STEP):
                 rows = range(first, min(first + _ROWS_A_STEP, self.rows))
