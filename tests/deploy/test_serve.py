@@ -132,7 +132,7 @@ def test_a_worker_that_cannot_start_for_longer_than_torchserve_tries_comes_back(
         f"if any('model_service_worker' in word for word in sys.orig_argv) and os.path.exists({str(broken)!r}):\n"
         "    os._exit(3)\n"
     )
-    environment = {"SERVE_START_S": "25", "SERVE_DEAF_S": "15", "PYTHONPATH": str(tmp_path / "python")}
+    environment = {"SERVE_START_S": "40", "SERVE_DEAF_S": "15", "PYTHONPATH": str(tmp_path / "python")}
     server = TorchServe(archive.parent, tmp_path / "state", environment)
     server.state.mkdir()
     lives: list[int] = []
