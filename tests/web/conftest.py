@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, Page, expect
 
 from ..support.browser import launched, listen
 from ..support.sidecar import ROOT
@@ -17,6 +17,7 @@ from ..support.sidecar import ROOT
 SCREENSHOTS = Path(os.environ.get("SCREENSHOTS", ROOT / "run" / "screenshots"))
 # Names that are not localhost, as a machine in a network has them.
 RESOLVED = "--host-resolver-rules=MAP archive.test 127.0.0.1"
+expect.set_options(timeout=20_000)  # a machine that others use, too, may stand still for a while
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +47,7 @@ class Tabs:
         """A page in a context of its own: nothing is kept from another one. It has what it asked for when it loads."""
         options = {"viewport": {"width": 1280, "height": 800}, "reduced_motion": "reduce", "locale": "en-GB"} | options
         context = await self._browser.new_context(**options)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(30_000)
         page = await context.new_page()
         self._pages.append((page, listen(page)))
         await page.goto(url)

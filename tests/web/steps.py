@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import AsyncIterator
 
-from playwright.async_api import Page
+from playwright.async_api import Page, expect
 
 from index_sidecar.settings import Settings
 
@@ -38,6 +38,7 @@ async def watched(settings: Settings, tabs: Tabs) -> AsyncIterator[Sidecar]:
 
 
 async def shown(page: Page) -> list[str]:
-    """The ids of what is on the screen, in its order."""
+    """The ids of what is on the screen, in its order, once something is: rows are laid after the line is told."""
+    await expect(page.locator(".tile > a:first-child").first).to_be_attached()
     links = await page.locator(".tile > a:first-child").evaluate_all("all => all.map(each => each.hash)")
     return [re.sub(r".*open=", "", each) for each in links]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -172,8 +173,10 @@ async def test_the_keyboard_is_enough(sidecar: Sidecar, tabs: Tabs) -> None:
 
     await tab_to("Everything")  # the relevance
     await press("Enter")
+    first = page.locator(".tile > a").first
+    await expect(first).to_have_attribute("href", re.compile("cut=all"))  # the line of the newest said the same
     await expect(page.locator(".line")).to_have_text("End: 13 of 13")
-    await page.locator(".tile > a").first.focus()
+    await first.focus()
     await press("ArrowRight")
     await press("ArrowDown")
     await press("ArrowUp")
