@@ -10,20 +10,10 @@ scrapes meanwhile. Takes less than three minutes.
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import contextlib
-import json
-import shutil
-import tempfile
 from pathlib import Path
-from typing import Any
 
-from bench.collection import filled
-from bench.index_clients import lookup_embedder
-from bench.paired import Pinned, in_turns, told
+from bench.paired import Pinned, Way, main
 
-_ROWS = 60_000
 _NAMES = ("without", "metrics", "again")
 
 
@@ -31,32 +21,9 @@ class _Unmeasured(Pinned):
     module = "bench.unmeasured"
 
 
-async def measure(rounds: int, seconds: float) -> dict[str, Any]:
-    """The figures of bench.paired, by what was measured."""
-    async with filled(_ROWS) as collection, contextlib.AsyncExitStack() as stack:
-        queries = collection.queries["text"]
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        url, key_file = stack.enter_context(lookup_embedder(folder, queries))
-        sidecars: dict[str, tuple[Pinned, dict[str, str]]] = {}
-        for name in _NAMES:
-            shutil.copytree(collection.folder, folder / name)
-            kind = Pinned if name == "metrics" else _Unmeasured
-            sidecars[name] = stack.enter_context(kind(folder / name, url, key_file, ACCESS="open")), {}
-        return await in_turns(sidecars, len(queries), rounds, seconds)
-
-
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=36)
-    parser.add_argument("--seconds", type=float, default=0.4, help="of each slice; six to a round")
-    parser.add_argument("--json", type=Path, help="keep the figures in this file")
-    arguments = parser.parse_args()
-    figures = asyncio.run(measure(arguments.rounds, arguments.seconds))
-    print(told(figures, _NAMES))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
+def _way(name: str, folder: Path) -> Way:
+    return Way({"ACCESS": "open"}, kind=Pinned if name == "metrics" else _Unmeasured)
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, _NAMES, _way, rounds=36)

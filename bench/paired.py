@@ -10,24 +10,29 @@ kernel counts it, which other work on the machine changes least.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import itertools
+import json
 import os
+import shutil
 import statistics
 import subprocess
+import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 import numpy as np
 from tqdm import tqdm
 
-from bench.collection import percentile
-from bench.index_clients import at_once, one_after_the_other
+from bench.collection import filled, percentile
+from bench.index_clients import at_once, lookup_embedder, one_after_the_other
 from tests.support.sidecar import SidecarProcess
 
+_ROWS = 60_000
 _CLIENTS = 32
 _RESAMPLES = 10_000
 _LAST_CORE = {max(os.sched_getaffinity(0))}
@@ -51,7 +56,44 @@ class Pinned(SidecarProcess):
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
 
-async def in_turns(
+class Way(NamedTuple):
+    """How one of the sidecars runs, and what its callers send."""
+
+    environment: Mapping[str, str]
+    headers: Mapping[str, str] = {}
+    kind: type[Pinned] = Pinned
+
+
+def main(description: str | None, names: Sequence[str], way: Callable[[str, Path], Way], rounds: int) -> None:
+    """Measure and print: the command of a benchmark. `way` is told a name and the folder of that one's data."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--seconds", type=float, default=0.4, help="of each slice; six to a round")
+    parser.add_argument("--json", type=Path, help="keep the figures in this file")
+    arguments = parser.parse_args()
+    figures = asyncio.run(_measured(names, way, arguments.rounds, arguments.seconds))
+    print(_told(figures, names))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+async def _measured(
+    names: Sequence[str], way: Callable[[str, Path], Way], rounds: int, seconds: float
+) -> dict[str, Any]:
+    """On copies of one archive of images, in front of one embedder that looks vectors up and takes 1 ms."""
+    async with filled(_ROWS) as collection, contextlib.AsyncExitStack() as stack:
+        queries = collection.queries["text"]
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        url, key_file = stack.enter_context(lookup_embedder(folder, queries))
+        sidecars: dict[str, tuple[Pinned, Mapping[str, str]]] = {}
+        for name in names:
+            shutil.copytree(collection.folder, folder / name)
+            environment, headers, kind = way(name, folder / name)
+            sidecars[name] = stack.enter_context(kind(folder / name, url, key_file, **environment)), headers
+        return await _in_turns(sidecars, len(queries), rounds, seconds)
+
+
+async def _in_turns(
     sidecars: Mapping[str, tuple[Pinned, Mapping[str, str]]], queries: int, rounds: int, seconds: float
 ) -> dict[str, Any]:
     """Figures by what is measured: the medians of each sidecar by its name, and `NAME_over_FIRST` with its bounds.
@@ -76,8 +118,8 @@ async def in_turns(
     return _summary(slices, rounds, tuple(sidecars))
 
 
-def told(figures: dict[str, Any], names: Sequence[str]) -> str:
-    """The figures of `in_turns`, to read."""
+def _told(figures: dict[str, Any], names: Sequence[str]) -> str:
+    """The figures of `_in_turns`, to read."""
     lines = []
     for figure, of_all in figures.items():
         lines.append(f"{figure:<26}" + "".join(f"{name} {of_all[name]:<9.3f}" for name in names))
